@@ -1,0 +1,260 @@
+"""The edit: low-rank changes to a few weight matrices, kept apart from the model so that it can be undone, scaled,
+added and shared."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from lingualign.errors import ConfigError, FingerprintMismatch, UnsupportedModel, UserError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+FORMAT_VERSION = 1
+#: Key in a checkpoint's config.json that says an edit is baked in.
+CONFIG_MARK = "lingualign_edit"
+
+
+def tensor_fingerprint(tensor: Tensor) -> str:
+    """SHA-256 of a weight's values rounded to bfloat16, so that the same checkpoint matches in float32 and in
+    bfloat16."""
+    rounded = tensor.detach().to("cpu", torch.bfloat16).contiguous()
+    return hashlib.sha256(rounded.view(torch.uint8).numpy().data).hexdigest()
+
+
+@dataclass(frozen=True)
+class LowRankDelta:
+    """The change of one weight matrix W (d_out × d_in): ΔW[rows, columns] = out_factor · in_factorᵀ, zero elsewhere.
+
+    Attributes:
+        out_factor: (len(rows), r) float32.
+        in_factor: (len(columns), r) float32.
+        shape: (d_out, d_in) of the whole matrix.
+        rows: indices of the changed rows, or None for all.
+        columns: indices of the changed columns, or None for all.
+    """
+
+    out_factor: Tensor
+    in_factor: Tensor
+    shape: tuple[int, int]
+    rows: Tensor | None = None
+    columns: Tensor | None = None
+
+    @property
+    def rank(self) -> int:
+        return self.out_factor.shape[1]
+
+    def full_factors(self) -> tuple[Tensor, Tensor]:
+        """Factors over the whole matrix, (d_out, r) and (d_in, r), zero outside the index sets."""
+        factors = []
+        for factor, index, size in (
+            (self.out_factor, self.rows, self.shape[0]),
+            (self.in_factor, self.columns, self.shape[1]),
+        ):
+            if index is None:
+                factors.append(factor)
+            else:
+                factors.append(factor.new_zeros(size, factor.shape[1]).index_copy_(0, index, factor))
+        return factors[0], factors[1]
+
+    def dense(self) -> Tensor:
+        """ΔW, (d_out, d_in) float32."""
+        out_factor, in_factor = self.full_factors()
+        return out_factor @ in_factor.T
+
+    def add_to(self, weight: Tensor) -> None:
+        """Adds ΔW in place: float32 sum, one rounding to the weight's dtype, and only declared rows and columns are
+        written."""
+        device = weight.device
+        block = (self.out_factor @ self.in_factor.T).to(device)
+        rows = torch.arange(self.shape[0], device=device) if self.rows is None else self.rows.to(device)
+        columns = torch.arange(self.shape[1], device=device) if self.columns is None else self.columns.to(device)
+        index = (rows[:, None], columns[None, :])
+        weight[index] = (weight[index].float() + block).to(weight.dtype)
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A reversible edit of a model.
+
+    Attributes:
+        deltas: change by parameter name (`model.layers.8.mlp.down_proj.weight`).
+        base: fingerprint of each touched parameter before the edit, by the same names.
+        manifest: method, settings, diagnostics and provenance; JSON-serialisable.
+    """
+
+    deltas: Mapping[str, LowRankDelta]
+    base: Mapping[str, str]
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+
+    # Arithmetic
+
+    def scaled(self, factor: float) -> Edit:
+        """The same edit at `factor` times its strength."""
+        return replace(
+            self,
+            deltas={name: replace(delta, out_factor=delta.out_factor * factor) for name, delta in self.deltas.items()},
+            manifest={**self.manifest, "scale": factor * float(self.manifest.get("scale", 1.0))},
+        )
+
+    def inverted(self) -> Edit:
+        """The edit that takes this one back (in exact arithmetic; `applied` restores bit-exactly)."""
+        return self.scaled(-1.0)
+
+    def __add__(self, other: Edit) -> Edit:
+        """Both edits together. They must have been made for the same base model.
+
+        Raises:
+            FingerprintMismatch: a matrix touched by both has different base fingerprints.
+        """
+        deltas = dict(self.deltas)
+        for name, delta in other.deltas.items():
+            if name not in deltas:
+                deltas[name] = delta
+                continue
+            if self.base[name] != other.base[name]:
+                raise FingerprintMismatch(
+                    f"the edits were made for different base weights of {name}; refit one of them on the other's base"
+                )
+            left, right = deltas[name].full_factors(), delta.full_factors()
+            deltas[name] = LowRankDelta(
+                torch.cat([left[0], right[0]], 1), torch.cat([left[1], right[1]], 1), delta.shape
+            )
+        return Edit(deltas, {**self.base, **other.base}, {"sum_of": [dict(self.manifest), dict(other.manifest)]})
+
+    def __mul__(self, factor: float) -> Edit:
+        return self.scaled(factor)
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> Edit:
+        return self.inverted()
+
+    # Application
+
+    def _parameters(self, model: nn.Module) -> dict[str, nn.Parameter]:
+        """The touched parameters of a model, checked against the base fingerprints."""
+        config = getattr(model, "config", None)
+        if config is not None and getattr(config, CONFIG_MARK, None):
+            raise FingerprintMismatch(
+                "this model is already edited by lingualign; apply the edit to its base model instead"
+            )
+        parameters = dict(model.named_parameters())
+        found = {}
+        for name, delta in self.deltas.items():
+            if name not in parameters:
+                raise UnsupportedModel(
+                    f"the edit changes {name}, which {type(model).__name__} does not have; "
+                    "use the edit's own base model"
+                )
+            parameter = parameters[name]
+            if tuple(parameter.shape) != tuple(delta.shape):
+                raise UnsupportedModel(
+                    f"the edit expects {name} of shape {tuple(delta.shape)}, the model has "
+                    f"{tuple(parameter.shape)}; use the edit's own base model"
+                )
+            if tensor_fingerprint(parameter) != self.base[name]:
+                raise FingerprintMismatch(
+                    f"{name} is not the weight this edit was made for (fingerprint differs); "
+                    "load the base model the edit names, or refit the edit on this model"
+                )
+            found[name] = parameter
+        return found
+
+    @contextmanager
+    def applied(self, model: nn.Module) -> Iterator[nn.Module]:
+        """Applies the edit for the duration of a `with` block; the original weights come back bit for bit.
+
+        Raises:
+            FingerprintMismatch: the model's touched weights are not those the edit was made for.
+            UnsupportedModel: a touched weight is missing or has another shape.
+        """
+        parameters = self._parameters(model)
+        originals = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+        try:
+            with torch.no_grad():
+                for name, parameter in parameters.items():
+                    self.deltas[name].add_to(parameter)
+            yield model
+        finally:
+            with torch.no_grad():
+                for name, parameter in parameters.items():
+                    parameter.copy_(originals[name])
+
+    def apply_permanently(self, model: nn.Module) -> None:
+        """Writes the edit into the model and marks its config, so that it is never edited twice."""
+        parameters = self._parameters(model)
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                self.deltas[name].add_to(parameter)
+        setattr(model.config, CONFIG_MARK, {"method": self.manifest.get("method"), "tensors": sorted(self.deltas)})
+
+    # Files
+
+    def save(self, path: Path) -> Path:
+        """Writes factors, indices, fingerprints and manifest as one safetensors file, atomically."""
+        from safetensors.torch import save_file
+
+        if path.suffix != ".safetensors":
+            raise ConfigError(f"an edit is saved as .safetensors, not {path.name!r}; name it e.g. edit.safetensors")
+        tensors: dict[str, Tensor] = {}
+        for name, delta in self.deltas.items():
+            for part in ("out_factor", "in_factor", "rows", "columns"):
+                value = getattr(delta, part)
+                if value is not None:
+                    tensors[f"{name}:{part}"] = value.contiguous()
+        metadata = {
+            "format": f"lingualign-edit-{FORMAT_VERSION}",
+            "shapes": json.dumps({name: list(delta.shape) for name, delta in self.deltas.items()}),
+            "base": json.dumps(dict(self.base)),
+            "manifest": json.dumps(dict(self.manifest), ensure_ascii=False),
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + ".partial")
+        save_file(tensors, partial, metadata=metadata)
+        partial.replace(path)
+        return path
+
+    @classmethod
+    def load(cls, path: Path) -> Edit:
+        """Reads an edit file.
+
+        Raises:
+            UserError: the file is missing, truncated or not an edit.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        if not path.is_file():
+            raise UserError(f"no edit file at {path}; make one with `lingualign edit MODEL --out {path}`")
+        try:
+            with safe_open(path, framework="pt") as handle:
+                metadata = handle.metadata() or {}
+                tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118 (a safetensors handle is no dict)
+        except (SafetensorError, OSError) as error:
+            raise UserError(
+                f"{path} is truncated or not a safetensors file ({error}); make the edit again or copy it anew"
+            ) from error
+        if metadata.get("format") != f"lingualign-edit-{FORMAT_VERSION}":
+            raise UserError(
+                f"{path} is not a lingualign edit of format {FORMAT_VERSION}; make it again with `lingualign edit`"
+            )
+        deltas = {
+            name: LowRankDelta(
+                tensors[f"{name}:out_factor"],
+                tensors[f"{name}:in_factor"],
+                (shape[0], shape[1]),
+                tensors.get(f"{name}:rows"),
+                tensors.get(f"{name}:columns"),
+            )
+            for name, shape in json.loads(metadata["shapes"]).items()
+        }
+        return cls(deltas, json.loads(metadata["base"]), json.loads(metadata["manifest"]))

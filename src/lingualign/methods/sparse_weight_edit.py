@@ -1,0 +1,413 @@
+"""Sparse Weight Editing (Liang, Wang, Wang 2026, arXiv 2602.22554): a closed-form, rank-limited edit of MLP weights.
+
+Two families share the solver and differ in what they change and aim at:
+
+- `paper`: rows of `gate_proj` and `up_proj` that belong to safety neurons. Target: what those rows give for the
+  paired reference prompt. `target="pre"` compares pre-activations, the reading under which the objective is exact;
+  `target="post"` takes the reference's post-activations.
+- `output`: `down_proj`, on all or on the selected neurons' columns. The MLP is linear in this weight, so the target
+  is exact: the MLP's own output for the paired reference prompt.
+
+The paper leaves layers, token positions, γ, λ and the number of anchors open; here all are explicit and recorded in
+the edit's manifest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+
+from lingualign import __version__
+from lingualign.data.schema import Prompt
+from lingualign.edit import Edit, LowRankDelta, tensor_fingerprint
+from lingualign.errors import ConfigError
+from lingualign.features.collect import Site
+from lingualign.features.moments import Moments
+from lingualign.features.positions import Positions
+from lingualign.features.store import FeatureSource
+from lingualign.methods.anchors import Anchors
+from lingualign.methods.controls import frobenius
+from lingualign.methods.layers import semantic_scores, window
+from lingualign.methods.selection import Selection, select_neurons
+from lingualign.models.chat import EncodedChat, encode_chats
+from lingualign.models.locate import MlpMatrices, locate_mlps
+from lingualign.solvers.low_rank import Solution, solve_dual, solve_primal
+from lingualign.solvers.null_space import null_space_basis
+
+Family = Literal["paper", "output"]
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """One weight to be solved: which rows or columns change, and where its features come from."""
+
+    parameter: str
+    inputs: Site
+    outputs: Site
+    rows: Tensor | None
+    columns: Tensor | None
+    layer: int
+    activation: Any | None = None
+
+
+class SparseWeightEdit:
+    """The closed-form edit; the constructor only stores parameters, `fit` returns an `Edit`.
+
+    Args:
+        family: `output` or `paper`, see the module's text.
+        selection: which neurons may change: `paper`, `probe`, `random` or `all`.
+        fraction: take this share of neurons by Cohen's d (or at random) instead of the thresholds.
+        magnitude_threshold, effect_threshold: z and d thresholds of the paper's selection.
+        layers: block indices, or `auto` for the label-free rule of LASA (arXiv 2604.12710).
+        layer_count: number of consecutive blocks when `layers` is `auto`.
+        target: `pre` or `post`, the paper family's target.
+        rank: r, or None for no constraint.
+        keep_weight: γ, weight of the keep set.
+        ridge: λ, relative to the mean diagonal of the system.
+        null_space: if given, the edit is confined to the directions that carry at most this share of the keep set's
+            second moment.
+        propagation: `none` takes all features from the unedited model; `sequential` collects again after each layer's
+            edit; `split` does so and divides the residual over the layers left (MEMIT).
+        solver: `primal`, `dual`, or `auto` for the cheaper one.
+        positions: token positions that become feature rows.
+        strength: factor on the finished edit.
+        seed: for random selection.
+    """
+
+    def __init__(
+        self,
+        *,
+        family: Family = "output",
+        selection: Selection = "all",
+        fraction: float | None = None,
+        magnitude_threshold: float = 2.0,
+        effect_threshold: float = 1.0,
+        layers: Sequence[int] | Literal["auto"] = "auto",
+        layer_count: int = 6,
+        target: Literal["pre", "post"] = "pre",
+        rank: int | None = 128,
+        keep_weight: float = 1.0,
+        ridge: float = 1e-3,
+        null_space: float | None = None,
+        propagation: Literal["none", "sequential", "split"] = "none",
+        solver: Literal["auto", "primal", "dual"] = "auto",
+        positions: Positions | None = None,
+        strength: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        self.family = family
+        self.selection = selection
+        self.fraction = fraction
+        self.magnitude_threshold = magnitude_threshold
+        self.effect_threshold = effect_threshold
+        self.layers = layers
+        self.layer_count = layer_count
+        self.target = target
+        self.rank = rank
+        self.keep_weight = keep_weight
+        self.ridge = ridge
+        self.null_space = null_space
+        self.propagation = propagation
+        self.solver = solver
+        self.positions = positions or Positions()
+        self.strength = strength
+        self.seed = seed
+        if solver == "dual" and null_space is not None:
+            raise ConfigError("the hard null space needs second moments; use solver='primal' with null_space")
+
+    def settings(self) -> dict[str, Any]:
+        """All parameters as plain values."""
+        return {**{k: v for k, v in vars(self).items() if k != "positions"}, "positions": asdict(self.positions)}
+
+    def fit(
+        self,
+        model: Any,
+        tokenizer: Any,
+        anchors: Anchors,
+        *,
+        cache: Path | None = None,
+        fingerprint: str = "",
+        replies: Mapping[tuple[str, str, str], str] | None = None,
+        progress: Progress | None = None,
+    ) -> Edit:
+        """Solves for the edit. The model is left as it was found.
+
+        Args:
+            model, tokenizer: the base model.
+            anchors: pairs and keep set of the fit split.
+            cache: folder for collected features; with it a killed fit resumes and a re-solve needs no forward pass.
+            fingerprint: identifies the model's weights in the cache.
+            replies: the base model's own replies by prompt key, needed for reply positions: each reference prompt's
+                reply is also teacher-forced behind its translations.
+            progress: called with (stage, done, total).
+
+        Raises:
+            ConfigError: a setting does not fit the model.
+            DataError, NumericalError, UnsupportedModel: as raised by the parts.
+        """
+        started = time.monotonic()
+        fit = _Fit(
+            self,
+            model,
+            tokenizer,
+            anchors,
+            FeatureSource(model, fingerprint, pad_id=tokenizer.pad_token_id or 0, cache=cache, progress=progress),
+            replies or {},
+        )
+        edit = fit.solve()
+        seconds = {"total": round(time.monotonic() - started, 2), "solve": round(fit.solve_seconds, 2)}
+        manifest = {
+            "method": "sparse-weight-edit",
+            "citation": "arXiv 2602.22554",
+            "lingualign": __version__,
+            "family": self.family,
+            "settings": self.settings(),
+            "reference": anchors.reference,
+            "anchor_languages": list(anchors.languages),
+            "anchor_pairs": len(anchors.pairs),
+            "keep_prompts": len(anchors.keep),
+            "layers": fit.layers,
+            "layer_scores": fit.layer_scores,
+            "model_fingerprint": fingerprint,
+            "diagnostics": fit.diagnostics,
+            "seconds": seconds,
+        }
+        return Edit(edit.deltas, edit.base, manifest)
+
+
+class _Fit:
+    """One call of `fit`: the model, the encoded anchors, and what has been solved so far."""
+
+    def __init__(
+        self,
+        method: SparseWeightEdit,
+        model: Any,
+        tokenizer: Any,
+        anchors: Anchors,
+        source: FeatureSource,
+        replies: Mapping[tuple[str, str, str], str],
+    ) -> None:
+        self.method = method
+        self.model = model
+        self.source = source
+        self.mlps = locate_mlps(model)
+        self.references = list(anchors.reference_harmful)
+        self.reference_of = [self.references.index(reference) for reference, _ in anchors.pairs]
+        self.low = [low for _, low in anchors.pairs]
+        self.anchors = anchors
+        forced = method.positions.reply_tokens > 0
+
+        def encode(prompts: Sequence[Prompt], reply_from: Sequence[Prompt]) -> list[EncodedChat]:
+            texts = [prompt.text for prompt in prompts]
+            return encode_chats(
+                tokenizer, texts, replies=[_reply(replies, prompt) for prompt in reply_from] if forced else None
+            )
+
+        self.reference_chats = encode(self.references, self.references)
+        self.low_chats = encode(self.low, [reference for reference, _ in anchors.pairs])
+        self.keep_chats = encode(anchors.keep, anchors.keep)
+        self.solve_seconds = 0.0
+        self.diagnostics: list[dict[str, Any]] = []
+        self.layer_scores: list[float] | None = None
+        self.layers = self._choose_layers()
+
+    def _choose_layers(self) -> list[int]:
+        chosen = self.method.layers
+        if chosen != "auto":
+            wrong = [layer for layer in chosen if not 0 <= layer < len(self.mlps)]
+            if wrong or not chosen:
+                raise ConfigError(
+                    f"layers {list(chosen)} are not blocks of this model; it has blocks 0 to {len(self.mlps) - 1}"
+                )
+            return sorted(set(chosen))
+        sites = [Site(mlp.block, "output") for mlp in self.mlps]
+        prompts = [*self.references, *self.low]
+        rows = self.source.rows(
+            [*self.reference_chats, *self.low_chats], sites, Positions(template_tokens=1), "choosing layers"
+        )
+        self.layer_scores = semantic_scores(
+            [rows[site][:, 0] for site in sites],
+            [prompt.seed_id for prompt in prompts],
+            [prompt.language for prompt in prompts],
+        )
+        best = max(range(len(sites)), key=lambda index: self.layer_scores[index] if self.layer_scores else 0.0)
+        return window(best, self.method.layer_count, len(sites))
+
+    def solve(self) -> Edit:
+        """The edit of all chosen layers, by the method's propagation."""
+        if self.method.propagation == "none":
+            return self._solve_layers(self.layers, Edit({}, {}), 1)
+        edit = Edit({}, {})
+        for index, layer in enumerate(self.layers):
+            share = len(self.layers) - index if self.method.propagation == "split" else 1
+            edit = edit + self._solve_layers([layer], edit, share)
+        return edit
+
+    def _solve_layers(self, layers: Sequence[int], before: Edit, share: int) -> Edit:
+        """Solves some layers from features of the model with `before` applied; the target is divided by `share`."""
+        matrices_of = {layer: self._matrices(layer) for layer in layers}
+        matrices = [matrix for group in matrices_of.values() for matrix in group]
+        fingerprint = self.source.fingerprint
+        with before.applied(self.model):
+            self.source.fingerprint = fingerprint + _edit_fingerprint(before)
+            try:
+                inputs = list(dict.fromkeys(matrix.inputs for matrix in matrices))
+                outputs = list(dict.fromkeys(matrix.outputs for matrix in matrices))
+                positions = self.method.positions
+                low = self.source.rows(self.low_chats, list(dict.fromkeys([*inputs, *outputs])), positions, "anchors")
+                reference = self.source.rows(self.reference_chats, outputs, positions, "reference")
+                keep = self._keep_features(inputs)
+            finally:
+                self.source.fingerprint = fingerprint
+        started = time.monotonic()
+        deltas: dict[str, LowRankDelta] = {}
+        base: dict[str, str] = {}
+        parameters = dict(self.model.named_parameters())
+        for matrix in matrices:
+            weight = parameters[matrix.parameter].detach()
+            target = self._target(matrix, low[matrix.outputs], reference[matrix.outputs]) / share
+            rows = low[matrix.inputs].reshape(-1, low[matrix.inputs].shape[-1])
+            solution = self._solve_matrix(matrix, rows.double(), target.double(), keep[matrix.inputs])
+            delta = LowRankDelta(
+                (solution.out_factor * self.method.strength).float().contiguous(),
+                solution.in_factor.float().contiguous(),
+                (weight.shape[0], weight.shape[1]),
+                matrix.rows,
+                matrix.columns,
+            )
+            deltas[matrix.parameter] = delta
+            base[matrix.parameter] = tensor_fingerprint(weight)
+            self.diagnostics.append(_diagnose(matrix, delta, solution, weight))
+        self.solve_seconds += time.monotonic() - started
+        return Edit(deltas, base)
+
+    def _matrices(self, layer: int) -> list[Matrix]:
+        mlp = self.mlps[layer]
+        if self.method.family == "output":
+            # Neurons are the columns of the output matrix: their activations are its inputs.
+            columns = self._select(Site(mlp.down, "input"))
+            return [
+                Matrix(f"{mlp.down}.weight", Site(mlp.down, "input"), Site(mlp.down, "output"), None, columns, layer)
+            ]
+        matrices = []
+        for role, path in mlp.inner.items():
+            rows = self._select(Site(path, "output"))
+            activation = _activation(self.model, mlp) if role == "gate" and self.method.target == "post" else None
+            matrices.append(
+                Matrix(f"{path}.weight", Site(path, "input"), Site(path, "output"), rows, None, layer, activation)
+            )
+        return matrices
+
+    def _select(self, site: Site) -> Tensor | None:
+        """The neurons to change, by their activations on the reference language's harmful and harmless prompts."""
+        method = self.method
+        if method.selection == "all":
+            return None
+        harmless = [
+            chat
+            for prompt, chat in zip(self.anchors.keep, self.keep_chats, strict=True)
+            if prompt.language == self.anchors.reference and prompt.kind != "harmful"
+        ]
+        harmful_rows = self.source.rows(self.reference_chats, [site], method.positions, "neurons")[site].mean(1)
+        harmless_rows = self.source.rows(harmless, [site], method.positions, "neurons")[site].mean(1)
+        chosen = select_neurons(
+            method.selection,
+            harmful_rows,
+            harmless_rows,
+            magnitude_threshold=method.magnitude_threshold,
+            effect_threshold=method.effect_threshold,
+            fraction=method.fraction,
+            seed=method.seed,
+        )
+        if chosen is not None and len(chosen) == 0:
+            raise ConfigError(
+                f"no neuron of {site.module} passes the selection; lower the thresholds or give `fraction`"
+            )
+        return chosen
+
+    def _target(self, matrix: Matrix, low: Tensor, reference: Tensor) -> Tensor:
+        """D, (pairs · positions, changed outputs): what the matrix should add for each row."""
+        paired = reference[self.reference_of]
+        wanted = matrix.activation(paired) if matrix.activation is not None else paired
+        gap = (wanted - low).reshape(-1, low.shape[-1])
+        return gap if matrix.rows is None else gap[:, matrix.rows]
+
+    def _keep_features(self, inputs: Sequence[Site]) -> Mapping[Site, Tensor | Moments]:
+        """Rows of the keep set for the dual solver, else their moments, which take no more room however many rows
+        there are."""
+        method, positions = self.method, self.method.positions
+        row_count = (len(self.low_chats) + len(self.keep_chats)) * positions.rows
+        narrow = row_count < min(self.mlps[0].inner_size, self.mlps[0].hidden_size)
+        if method.solver == "dual" or (method.solver == "auto" and narrow and method.null_space is None):
+            return self.source.rows(self.keep_chats, inputs, positions, "keep set")
+        return self.source.moments(self.keep_chats, inputs, positions, "keep set")
+
+    def _solve_matrix(self, matrix: Matrix, rows: Tensor, target: Tensor, keep: Tensor | Moments) -> Solution:
+        method = self.method
+        options: dict[str, Any] = {"keep_weight": method.keep_weight, "ridge": method.ridge, "rank": method.rank}
+        if matrix.columns is not None:
+            rows = rows[:, matrix.columns]
+        if isinstance(keep, Tensor):
+            kept = keep.reshape(-1, keep.shape[-1]).double()
+            return solve_dual(rows, target, kept if matrix.columns is None else kept[:, matrix.columns], **options)
+        keep_gram = keep.gram
+        if matrix.columns is not None:
+            keep_gram = keep_gram[matrix.columns][:, matrix.columns]
+        basis = None if method.null_space is None else null_space_basis(keep_gram, method.null_space)
+        if basis is not None:
+            rows, keep_gram = rows @ basis, basis.T @ keep_gram @ basis
+        count = rows.shape[0]
+        target_square = float(target.square().sum()) / count
+        solution = solve_primal(rows.T @ rows / count, rows.T @ target / count, target_square, keep_gram, **options)
+        return solution if basis is None else replace(solution, in_factor=basis @ solution.in_factor)
+
+
+def _reply(replies: Mapping[tuple[str, str, str], str], prompt: Prompt) -> str:
+    try:
+        return replies[prompt.key]
+    except KeyError:
+        raise ConfigError(
+            f"reply positions need the model's own reply to {prompt.kind} prompt {prompt.seed_id} ({prompt.language}); "
+            "generate it first, or set reply_tokens to 0"
+        ) from None
+
+
+def _activation(model: Any, mlp: MlpMatrices) -> Any:
+    """The MLP's activation function: its only child without parameters."""
+    children = [child for child in model.get_submodule(mlp.mlp).children() if not list(child.parameters())]
+    if len(children) != 1:
+        raise ConfigError(
+            f"{mlp.mlp} has no single activation module, so the post-activation target is unknown; use target='pre'"
+        )
+    return children[0]
+
+
+def _edit_fingerprint(edit: Edit) -> str:
+    """Distinguishes features of the edited model from those of the base in the cache."""
+    digest = hashlib.sha256()
+    for name, delta in edit.deltas.items():
+        digest.update(name.encode())
+        digest.update(delta.out_factor.numpy().tobytes())
+        digest.update(delta.in_factor.numpy().tobytes())
+    return digest.hexdigest() if edit.deltas else ""
+
+
+def _diagnose(matrix: Matrix, delta: LowRankDelta, solution: Solution, weight: Tensor) -> dict[str, Any]:
+    return {
+        "tensor": matrix.parameter,
+        "layer": matrix.layer,
+        "rank": delta.rank,
+        "rows": len(matrix.rows) if matrix.rows is not None else delta.shape[0],
+        "columns": len(matrix.columns) if matrix.columns is not None else delta.shape[1],
+        "relative_change": frobenius(delta.out_factor, delta.in_factor) / float(weight.float().norm()),
+        "explained": solution.explained,
+        "objective": solution.objective,
+        "singular_values": [float(value) for value in solution.singular_values[:64]],
+    }

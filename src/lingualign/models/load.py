@@ -1,0 +1,119 @@
+"""Loads a causal language model from the hub, a folder, or the built-in small model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from lingualign.errors import UnsupportedModel, UserError
+from lingualign.models.chat import check_chat_template
+
+#: The name under which commands reach the built-in small model.
+SMALL_MODEL = "small"
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to run.
+
+    Attributes:
+        name: what the user asked for.
+        folder: local checkpoint folder, or None when it came straight from the hub's cache.
+        model: the transformers model in evaluation mode.
+        tokenizer: its tokenizer, with a chat template.
+        fingerprint: hash of configuration and a sample of every weight; changes when the checkpoint changes.
+    """
+
+    name: str
+    folder: Path | None
+    model: Any
+    tokenizer: Any
+    fingerprint: str
+
+
+def resolve_precision(precision: Precision, device: str) -> str:
+    """bfloat16 where the device computes in it natively, else float32."""
+    import torch
+
+    if precision != "auto":
+        return precision
+    if device.startswith("cuda"):
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+    capabilities = torch.backends.cpu.get_cpu_capability()
+    return "bfloat16" if capabilities == "AVX512" and torch.cpu._is_avx512_bf16_supported() else "float32"
+
+
+def default_device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def model_fingerprint(model: Any) -> str:
+    """SHA-256 over the configuration and 64 evenly spaced values (as bfloat16) of every parameter."""
+    import torch
+
+    config = {
+        key: value for key, value in model.config.to_dict().items() if not key.startswith("_") and "dtype" not in key
+    }
+    config.pop("transformers_version", None)
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+    for name, parameter in model.named_parameters():
+        flat = parameter.detach().flatten()
+        step = max(1, flat.numel() // 64)
+        digest.update(name.encode())
+        digest.update(flat[::step][:64].to("cpu", torch.bfloat16).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def load_model(
+    name: str,
+    *,
+    precision: Precision = "auto",
+    device: str | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> LoadedModel:
+    """Loads `name`: `small` for the built-in model, a checkpoint folder, or a hub id.
+
+    Raises:
+        UserError: there is no such model, or its files are damaged.
+        UnsupportedModel: it is not a causal language model with a chat template.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    device = device or default_device()
+    source = name
+    if name == SMALL_MODEL:
+        from lingualign.organism.build import small_model_folder
+
+        source = str(small_model_folder())
+    folder = Path(source) if Path(source).is_dir() else None
+    if folder is not None and not (folder / "config.json").is_file():
+        raise UserError(f"{folder} holds no config.json; give the folder of a Hugging Face checkpoint")
+    options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        check_chat_template(tokenizer)
+        model = AutoModelForCausalLM.from_pretrained(
+            source, dtype=getattr(torch, resolve_precision(precision, device)), **options
+        )
+    except SafetensorError as error:
+        raise UserError(f"the weights of {name} are truncated or damaged ({error}); download them again") from error
+    except (OSError, ValueError) as error:
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"cannot load {name}: {first_line} (give a local folder, a hub id you can reach, or `small`)"
+        ) from error
+    if not model.can_generate():
+        raise UnsupportedModel(f"{name} ({type(model).__name__}) does not generate text; give a causal language model")
+    model = model.to(device).eval()
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return LoadedModel(name, folder, model, tokenizer, model_fingerprint(model))

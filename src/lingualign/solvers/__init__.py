@@ -1,0 +1,1 @@
+"""Linear algebra of the closed-form edit. Pure torch; imports nothing of lingualign but its errors."""
