@@ -1,0 +1,1 @@
+"""Prompts: the schema, the built-in set, loaders of files and public benchmarks, splits."""
