@@ -114,7 +114,7 @@ def _read_parquet(path: Path) -> Table:
         raise MissingDependency("pyarrow", "eval") from None
     try:
         objects = pyarrow.parquet.read_table(path).to_pylist()
-    except pyarrow.ArrowInvalid:
+    except (pyarrow.ArrowException, OSError):
         raise DataError(f"{path}: not a readable Parquet file; write it again") from None
     return _from_objects(path, list(enumerate(objects, start=1)))
 

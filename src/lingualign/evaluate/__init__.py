@@ -1,0 +1,1 @@
+"""Measuring: replies, judges, statistics, metrics."""

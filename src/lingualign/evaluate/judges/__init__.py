@@ -1,0 +1,1 @@
+"""Judges: what tells a refusal from an answer."""
