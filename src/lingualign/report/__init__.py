@@ -1,0 +1,1 @@
+"""What a person sees: terminal tables, plots and the one-file HTML report."""
