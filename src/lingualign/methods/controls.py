@@ -19,7 +19,8 @@ def sham_edit(edit: Edit, seed: int) -> Edit:
     for name, delta in edit.deltas.items():
         out_factor = torch.randn(delta.out_factor.shape, generator=generator)
         in_factor = torch.randn(delta.in_factor.shape, generator=generator)
-        scale = frobenius(delta.out_factor, delta.in_factor) / frobenius(out_factor, in_factor)
+        # A change of rank 0 has no norm to match.
+        scale = frobenius(delta.out_factor, delta.in_factor) / frobenius(out_factor, in_factor) if delta.rank else 0.0
         deltas[name] = replace(delta, out_factor=out_factor * scale, in_factor=in_factor)
     return Edit(deltas, dict(edit.base), {"method": "sham", "seed": seed, "norm_of": dict(edit.manifest)})
 

@@ -66,7 +66,7 @@ def model_fingerprint(model: Any) -> str:
         flat = parameter.detach().flatten()
         step = max(1, flat.numel() // 64)
         digest.update(name.encode())
-        digest.update(flat[::step][:64].to("cpu", torch.bfloat16).view(torch.uint8).numpy().tobytes())
+        digest.update(flat[::step][:64].to("cpu", torch.bfloat16).contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
 
 

@@ -54,6 +54,9 @@ def _linears(module: nn.Module) -> dict[str, nn.Linear]:
 
 
 def _mlp_in_block(block: nn.Module, block_path: str, hidden_size: int) -> list[MlpMatrices]:
+    # A mixture's shared expert looks like a dense MLP; editing it alone would leave the routed experts as they are.
+    if any("expert" in path for path, _ in block.named_modules()):
+        return []
     found = []
     for path, module in block.named_modules():
         linears = _linears(module)
@@ -86,7 +89,7 @@ def locate_mlps(model: nn.Module) -> list[MlpMatrices]:
         more than one.
     """
     config = getattr(model, "config", None)
-    text_config = config.get_text_config() if hasattr(config, "get_text_config") else config
+    text_config = config.get_text_config() if config is not None and hasattr(config, "get_text_config") else config
     hidden_size = getattr(text_config, "hidden_size", None)
     lists = sorted(_block_lists(model), key=lambda item: -len(item[1]))
     if hidden_size is None or not lists:

@@ -22,4 +22,5 @@ def null_space_basis(keep_gram: Tensor, energy: float) -> Tensor:
     values = values.clamp_min(0.0)
     # Eigenvalues ascend: take the longest prefix whose sum stays within the allowed energy.
     allowed = torch.cumsum(values, 0) <= energy * values.sum() + 1e-12 * values.sum()
-    return vectors[:, allowed]
+    basis: Tensor = vectors[:, allowed]
+    return basis
