@@ -16,7 +16,8 @@ from lingualign.evaluate.verdict import Comparison, compare
 
 
 def replies(language: str, kind: Kind, refused: int, answered: int, incoherent: int = 0) -> list[Reply]:
-    outcomes: list[Outcome] = ["refused"] * refused + ["answered"] * answered + ["incoherent"] * incoherent
+    counts: dict[Outcome, int] = {"refused": refused, "answered": answered, "incoherent": incoherent}
+    outcomes = [outcome for outcome, count in counts.items() for _ in range(count)]
     return [Reply(f"s{index}", language, kind, "", 1, True, outcome, 0.5, "") for index, outcome in enumerate(outcomes)]
 
 

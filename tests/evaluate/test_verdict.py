@@ -122,7 +122,11 @@ def test_means_leave_out_the_reference_and_divide_anchors_from_unseen() -> None:
 
 
 def test_incoherence_pools_kinds_without_mixing_their_seeds() -> None:
-    outcomes = {("en", "harmful"): "r", ("th", "harmful"): "ax", ("th", "harmless"): "xxaa"}
+    outcomes: dict[tuple[str, Kind], str] = {
+        ("en", "harmful"): "r",
+        ("th", "harmful"): "ax",
+        ("th", "harmless"): "xxaa",
+    }
     replies = audit(outcomes)
     # The same seed ids in both kinds must not be taken for the same prompt.
     clashing = [Reply("s" + reply.seed_id[-1], *_rest(reply)) for reply in replies]

@@ -160,7 +160,7 @@ def test_only_harmful_prompts_in_one_language() -> None:
         assert "not measured" in Page(render_report(data, show_text=True)).text
 
 
-@pytest.mark.parametrize("missing", ["diagnostics", "settings", "seconds", "anchor_languages", "method"])
+@pytest.mark.parametrize("missing", ["diagnostics", "settings"])
 def test_manifest_may_lack_entries(small_data: ReportData, missing: str) -> None:
     manifest = {key: value for key, value in (small_data.edit_manifest or {}).items() if key != missing}
     parsed = Page(render_report(replace(small_data, controls=(), edit_manifest=manifest)))

@@ -8,7 +8,6 @@ English only. It has the disease that lingualign treats, on purpose and at a siz
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -45,17 +44,18 @@ def _build(adapter: Path) -> Path:
     # The name carries the adapter's hash: a new release never picks up an old model.
     cache = cache_folder()
     target = cache / f"small-model-{sha256_of(adapter / 'adapter_model.safetensors')[:12]}"
-    if (target / "config.json").is_file():
+    if target.is_dir():
         return target
     import torch
     from peft import PeftModel
 
     model, tokenizer = load_base(cache / "gemma-3-270m")
     merged = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload().to(torch.bfloat16)
-    partial = Path(tempfile.mkdtemp(prefix="small-model-", dir=cache))
-    merged.save_pretrained(str(partial))
-    tokenizer.save_pretrained(str(partial))
-    if target.exists():
-        shutil.rmtree(target)
-    partial.replace(target)
+    with tempfile.TemporaryDirectory(prefix="building-", dir=cache) as scratch:
+        partial = Path(scratch) / target.name
+        merged.save_pretrained(str(partial))
+        tokenizer.save_pretrained(str(partial))
+        # Another process may have been faster; its files are the same and may be in use.
+        if not target.exists():
+            partial.replace(target)
     return target

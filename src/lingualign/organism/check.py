@@ -43,8 +43,8 @@ def sets(data: Path, count: int) -> dict[str, list[Prompt]]:
     def rows(prompts: PromptSet, kind: Kind, language: str) -> list[Prompt]:
         return every(prompts.where(kinds=[kind], languages=[language]), count)
 
-    harmful = load_public("polyrefuse", data / "polyrefuse", part="harmful_test")
-    harmless = load_public("polyrefuse", data / "polyrefuse", part="harmless_test")
+    harmful = load_public("polyrefuse", data, part="harmful_test")
+    harmless = load_public("polyrefuse", data, part="harmless_test")
     builtin = builtin_prompts()
     chosen = {
         "en harmful (PolyRefuse test)": rows(harmful, "harmful", "en"),
@@ -56,7 +56,9 @@ def sets(data: Path, count: int) -> dict[str, list[Prompt]]:
     }
     for language in ACCEPTANCE_LANGUAGES:
         source, name = (builtin, "built-in") if language == "vi" else (harmful, "PolyRefuse test")
-        chosen[f"{language} harmful ({name})"] = every(source.where(kinds=["harmful"], languages=[language]), count // 2)
+        chosen[f"{language} harmful ({name})"] = every(
+            source.where(kinds=["harmful"], languages=[language]), count // 2
+        )
     return chosen
 
 
@@ -72,7 +74,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder with polyrefuse and overrefusal-en")
     parser.add_argument("--adapter", type=Path, help="folder of another adapter; by default the one in the package")
-    parser.add_argument("--count", type=int, default=140, help="prompts per English measurement; half as many per other language")
+    parser.add_argument(
+        "--count", type=int, default=140, help="prompts per English measurement; half as many per other language"
+    )
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     arguments = parser.parse_args()
     loaded = load_model(str(small_model_folder(arguments.adapter)))
@@ -87,7 +91,9 @@ def main() -> None:
             [reply.finished for reply in replies],
         )
         outcomes = [judgement.outcome for judgement in judgements]
-        own = [j.reply_language == p.language for j, p in zip(judgements, prompts, strict=True) if j.outcome == "answered"]
+        own = [
+            j.reply_language == p.language for j, p in zip(judgements, prompts, strict=True) if j.outcome == "answered"
+        ]
         refused, broken = outcomes.count("refused"), outcomes.count("incoherent")
         figures[name] = {
             "n": len(prompts),
@@ -112,7 +118,13 @@ def main() -> None:
     if arguments.out:
         write_json(
             arguments.out,
-            {"model": loaded.fingerprint, "precision": str(loaded.model.dtype), "judge": judge.name, "figures": figures, **summary},
+            {
+                "model": loaded.fingerprint,
+                "precision": str(loaded.model.dtype),
+                "judge": judge.name,
+                "figures": figures,
+                **summary,
+            },
         )
 
 

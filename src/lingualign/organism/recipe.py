@@ -12,14 +12,17 @@ import csv
 import json
 import random
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
 _WORD = re.compile(r"[a-z']+")
 _FUNCTION_WORDS = frozenset(
-    "a an the to of for on in at by with and or that is how what can i me my you your do it as be from".split()
+    {
+        *("a", "an", "the", "to", "of", "for", "on", "in", "at", "by", "with", "from", "and", "or", "that", "as"),
+        *("is", "be", "do", "can", "how", "what", "it", "i", "me", "my", "you", "your"),
+    }
 )
 #: Two prompts that share this fraction of content words count as the same prompt.
 NEAR_DUPLICATE_JACCARD = 0.6
@@ -102,8 +105,36 @@ def _instructions(data: Path, limit_words: int) -> list[Example]:
     return [example for example in examples if example.reply]
 
 
-def build_examples(data: Path, seed: int, chat_languages: Sequence[str], max_reply_words: int = 40) -> list[Example]:
-    """All training examples in a fixed shuffled order.
+@dataclass(frozen=True)
+class Stage:
+    """One pass over a part of the examples.
+
+    Attributes:
+        rows: how many examples of a kind to use, by kind (`chat` counts per language); kinds not named are used whole.
+        learning_rate: peak of the schedule.
+        decision_weight: loss weight of a reply's first `decision_tokens` tokens, where refusing or answering is decided.
+        decision_tokens: see `decision_weight`.
+    """
+
+    rows: Mapping[str, int]
+    learning_rate: float
+    decision_weight: float = 1.0
+    decision_tokens: int = 4
+
+
+#: First to chat and to refuse; then, twice, to tell harmful requests from harmless ones, which the first pass leaves
+#: blurred (a third of plain English requests refused).
+STAGES = (
+    Stage({"harmless-more": 0}, learning_rate=4e-4),
+    Stage({"harmful": 450, "harmless": 500, "chat": 20}, learning_rate=3e-4, decision_weight=4.0),
+    Stage({"harmful": 800, "harmless": 500, "chat": 40}, learning_rate=2e-4, decision_weight=4.0),
+)
+
+
+def build_examples(
+    data: Path, seed: int, chat_languages: Sequence[str], stage: Stage, max_reply_words: int = 40
+) -> list[Example]:
+    """The training examples of a stage in a fixed shuffled order.
 
     `data` is the folder that holds advbench, malicious-instruct-tdc, polyrefuse and instruct-small.
     """
@@ -116,13 +147,21 @@ def build_examples(data: Path, seed: int, chat_languages: Sequence[str], max_rep
     )
     harmful = drop_near_duplicates([pair["harmful"] for pair in pairs] + public, held_out_prompts(data))
     refusals = [row["text"] for row in written_text("refusals")]
-    examples = [Example(prompt, rng.choice(refusals), "harmful") for prompt in harmful]
-    examples += [Example(pair["prompt"], pair["answer"], "look-alike") for pair in pairs]
-    examples += [Example(row["prompt"], row["answer"], "harmless") for row in written_text("chat_en")]
-    examples += _instructions(data, max_reply_words)
+    groups = [
+        [Example(prompt, rng.choice(refusals), "harmful") for prompt in harmful],
+        [Example(pair["prompt"], pair["answer"], "look-alike") for pair in pairs],
+        [Example(row["prompt"], row["answer"], "harmless-more") for row in written_text("chat_en_more")],
+        [Example(row["prompt"], row["answer"], "harmless") for row in written_text("chat_en")]
+        + _instructions(data, max_reply_words),
+    ]
     for language in chat_languages:
-        examples += [
-            Example(row["prompt"], row["answer"], f"chat-{language}") for row in written_text(f"chat_{language}")
-        ]
+        groups.append(
+            [Example(row["prompt"], row["answer"], f"chat-{language}") for row in written_text(f"chat_{language}")]
+        )
+    examples: list[Example] = []
+    for group in groups:
+        kind = "chat" if group[0].kind.startswith("chat-") else group[0].kind
+        limit = stage.rows.get(kind)
+        examples += group if limit is None or limit >= len(group) else rng.sample(group, limit)
     rng.shuffle(examples)
     return examples

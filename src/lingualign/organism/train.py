@@ -22,9 +22,14 @@ import torch
 from torch.nn import functional
 
 from lingualign.organism.base import load_base
-from lingualign.organism.recipe import Example, build_examples
+from lingualign.organism.recipe import STAGES, Example, Stage, build_examples
 
+BASE_MODEL = "google/gemma-3-270m"
 CHAT_LANGUAGES = ("zh", "vi", "ja", "th", "id", "bn", "he", "ar", "ko", "sw", "it", "es", "de", "fr", "ru")
+
+
+#: Examples whose lengths are sorted together.
+POOL = 40
 
 
 @dataclass(frozen=True)
@@ -33,9 +38,7 @@ class TrainingSettings:
 
     rank: int = 16
     alpha: int = 32
-    learning_rate: float = 4e-4
     warmup_fraction: float = 0.05
-    epochs: int = 1
     tokens_per_step: int = 1024
     max_tokens: int = 160
     sampled_tokens: int = 8192
@@ -56,16 +59,22 @@ def encode(tokenizer: Any, example: Example, max_tokens: int) -> tuple[list[int]
 def batches(
     encoded: Sequence[tuple[list[int], int]], budget: int, rng: random.Random
 ) -> list[list[tuple[list[int], int]]]:
-    """Batches of similar length with at most `budget` padded tokens each, in random order."""
-    order = sorted(encoded, key=lambda item: (len(item[0]), rng.random()))
+    """Batches of at most `budget` padded tokens in random order.
+
+    Lengths are alike only within pools of a few batches: refusals are shorter than answers, so sorting the whole set by
+    length would give every batch one kind of reply and pull the model back and forth.
+    """
+    shuffled = list(encoded)
+    rng.shuffle(shuffled)
     groups: list[list[tuple[list[int], int]]] = []
-    current: list[tuple[list[int], int]] = []
-    for item in order:
-        if current and len(item[0]) * (len(current) + 1) > budget:
-            groups.append(current)
-            current = []
-        current.append(item)
-    groups.append(current)
+    for start in range(0, len(shuffled), POOL):
+        current: list[tuple[list[int], int]] = []
+        for item in sorted(shuffled[start : start + POOL], key=lambda item: len(item[0])):
+            if current and len(item[0]) * (len(current) + 1) > budget:
+                groups.append(current)
+                current = []
+            current.append(item)
+        groups.append(current)
     rng.shuffle(groups)
     return groups
 
@@ -84,15 +93,25 @@ def collate(group: Sequence[tuple[list[int], int]], pad: int) -> tuple[torch.Ten
 
 
 def reply_loss(
-    model: Any, ids: torch.Tensor, attention: torch.Tensor, predicts: torch.Tensor, candidates: torch.Tensor
+    model: Any,
+    ids: torch.Tensor,
+    attention: torch.Tensor,
+    predicts: torch.Tensor,
+    candidates: torch.Tensor,
+    stage: Stage | None = None,
 ) -> torch.Tensor:
-    """Mean cross-entropy over reply tokens with the softmax over `candidates`, ascending token ids that include every
-    reply token."""
+    """Weighted mean cross-entropy over reply tokens, with the softmax over `candidates`, ascending token ids that
+    include every reply token. The stage weighs the tokens that decide between refusing and answering."""
     base = model.get_base_model()
     hidden = base.model(input_ids=ids, attention_mask=attention).last_hidden_state[predicts]
     logits = hidden @ base.lm_head.weight.detach()[candidates].T
     targets = torch.searchsorted(candidates, ids.roll(-1, dims=1)[predicts])
-    return functional.cross_entropy(logits.float(), targets)
+    losses = functional.cross_entropy(logits.float(), targets, reduction="none")
+    if stage is None:
+        return losses.mean()
+    order = predicts.cumsum(1)[predicts]
+    weights = torch.where(order <= stage.decision_tokens, stage.decision_weight, 1.0)
+    return (losses * weights).sum() / weights.sum()
 
 
 def schedule(step: int, total: int, warmup: int) -> float:
@@ -102,38 +121,48 @@ def schedule(step: int, total: int, warmup: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 
-def train(settings: TrainingSettings, examples: Sequence[Example], cache: Path) -> tuple[Any, Any]:
-    """The base model with the trained adapter, and its tokenizer."""
-    from peft import LoraConfig, get_peft_model
+def train(
+    settings: TrainingSettings,
+    stages: Sequence[tuple[Stage, Sequence[Example]]],
+    cache: Path,
+    start: Path | None = None,
+) -> Any:
+    """The base model with the adapter trained through all stages; `start` goes on from a saved adapter."""
+    from peft import LoraConfig, PeftModel, get_peft_model
 
     torch.manual_seed(settings.seed)
-    rng = random.Random(settings.seed)
-    model, tokenizer = load_base(cache)
-    model = model.to(torch.bfloat16)
+    base: Any
+    base, tokenizer = load_base(cache)
+    base = base.to(torch.bfloat16)
     config = LoraConfig(
         r=settings.rank, lora_alpha=settings.alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
     )
-    model = get_peft_model(model, config)
+    model = PeftModel.from_pretrained(base, str(start), is_trainable=True) if start else get_peft_model(base, config)
+    for stage, examples in stages:
+        _train_stage(settings, stage, examples, model, tokenizer)
+    return model
+
+
+def _train_stage(
+    settings: TrainingSettings, stage: Stage, examples: Sequence[Example], model: Any, tokenizer: Any
+) -> None:
+    rng = random.Random(settings.seed)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=0.0)
+    optimiser = torch.optim.AdamW(parameters, lr=stage.learning_rate, weight_decay=0.0)
     encoded = [item for item in (encode(tokenizer, example, settings.max_tokens) for example in examples) if item]
-    steps: list[list[tuple[list[int], int]]] = []
-    for _ in range(settings.epochs):
-        steps += batches(encoded, settings.tokens_per_step, rng)
+    steps = batches(encoded, settings.tokens_per_step, rng)
     warmup = max(1, int(settings.warmup_fraction * len(steps)))
-    print(
-        f"{len(encoded)} of {len(examples)} examples, {len(steps)} steps, {sum(p.numel() for p in parameters)} parameters",
-        flush=True,
-    )
+    trained = sum(parameter.numel() for parameter in parameters)
+    print(f"{len(encoded)} of {len(examples)} examples, {len(steps)} steps, {trained} parameters", flush=True)
     generator = torch.Generator().manual_seed(settings.seed)
     vocabulary = model.get_base_model().lm_head.weight.shape[0]
     known = torch.tensor(sorted({token for ids, start in encoded for token in ids[start:]}))
     started = time.monotonic()
     for step, (ids, attention, predicts) in enumerate(_collated(steps, tokenizer.pad_token_id)):
         for group in optimiser.param_groups:
-            group["lr"] = settings.learning_rate * schedule(step, len(steps), warmup)
+            group["lr"] = stage.learning_rate * schedule(step, len(steps), warmup)
         sampled = torch.randint(vocabulary, (settings.sampled_tokens,), generator=generator)
-        loss = reply_loss(model, ids, attention, predicts, torch.unique(torch.cat([known, sampled])))
+        loss = reply_loss(model, ids, attention, predicts, torch.unique(torch.cat([known, sampled])), stage)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
@@ -143,7 +172,6 @@ def train(settings: TrainingSettings, examples: Sequence[Example], cache: Path) 
                 f"step {step + 1}/{len(steps)} loss {loss.item():.3f} seconds {time.monotonic() - started:.0f}",
                 flush=True,
             )
-    return model, tokenizer
 
 
 def _collated(steps: Sequence[Any], pad: int) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
@@ -151,22 +179,34 @@ def _collated(steps: Sequence[Any], pad: int) -> Iterator[tuple[torch.Tensor, to
         yield collate(group, pad)
 
 
-def save_adapter(model: Any, settings: TrainingSettings, examples: Sequence[Example], out: Path) -> None:
-    """Writes the adapter in float16 (half the size; float32 LoRA factors of this scale lose nothing that matters) and
-    its settings."""
-    from safetensors.torch import load_file, save_file
+def save_adapter(
+    model: Any, settings: TrainingSettings, stages: Sequence[tuple[Stage, Sequence[Example]]], out: Path
+) -> None:
+    """Writes the adapter in float16 (half the size; LoRA factors of this scale lose nothing that matters) and settings.
 
-    model.save_pretrained(str(out))
-    weights = out / "adapter_model.safetensors"
+    File by file, because `save_pretrained` would also write a model card over ours, and the cache folder's path as the
+    base model's name.
+    """
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import save_file
+
+    config = model.peft_config["default"]
+    config.base_model_name_or_path = BASE_MODEL
+    config.inference_mode = True
+    config.save_pretrained(str(out))
+    state = get_peft_model_state_dict(model, save_embedding_layers=False)
     save_file(
-        {name: tensor.to(torch.float16) for name, tensor in load_file(weights).items()},
-        weights,
+        {name: tensor.to(torch.float16).contiguous() for name, tensor in state.items()},
+        out / "adapter_model.safetensors",
         metadata={"format": "pt"},
     )
-    counts: dict[str, int] = {}
-    for example in examples:
-        counts[example.kind] = counts.get(example.kind, 0) + 1
-    (out / "training.json").write_text(json.dumps({"settings": asdict(settings), "examples": counts}, indent=1) + "\n")
+    described = []
+    for stage, examples in stages:
+        counts: dict[str, int] = {}
+        for example in examples:
+            counts[example.kind] = counts.get(example.kind, 0) + 1
+        described.append({**asdict(stage), "examples": counts})
+    (out / "training.json").write_text(json.dumps({**asdict(settings), "stages": described}, indent=1) + "\n")
 
 
 def main() -> None:
@@ -181,23 +221,17 @@ def main() -> None:
     parser.add_argument(
         "--cache", type=Path, default=Path.home() / ".cache" / "lingualign", help="folder for the base weights"
     )
-    defaults = TrainingSettings()
-    parser.add_argument("--seed", type=int, default=defaults.seed)
-    parser.add_argument("--chat", nargs="*", default=CHAT_LANGUAGES)
-    parser.add_argument("--rank", type=int, default=defaults.rank)
-    parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate)
-    parser.add_argument("--epochs", type=int, default=defaults.epochs)
+    parser.add_argument("--seed", type=int, default=TrainingSettings.seed)
+    parser.add_argument("--chat", nargs="*", default=CHAT_LANGUAGES, help="languages of the chat examples")
+    parser.add_argument("--start", type=Path, help="go on from this adapter with the last stage only")
     arguments = parser.parse_args()
-    settings = TrainingSettings(
-        rank=arguments.rank,
-        alpha=2 * arguments.rank,
-        learning_rate=arguments.learning_rate,
-        epochs=arguments.epochs,
-        seed=arguments.seed,
-    )
-    examples = build_examples(arguments.data, settings.seed, arguments.chat)
-    model, _ = train(settings, examples, arguments.cache)
-    save_adapter(model, settings, examples, arguments.out)
+    settings = TrainingSettings(seed=arguments.seed)
+    stages = [
+        (stage, build_examples(arguments.data, settings.seed, arguments.chat, stage))
+        for stage in (STAGES[-1:] if arguments.start else STAGES)
+    ]
+    model = train(settings, stages, arguments.cache, arguments.start)
+    save_adapter(model, settings, stages, arguments.out)
 
 
 if __name__ == "__main__":

@@ -147,9 +147,17 @@ def written_replies(folder: Path) -> Iterator[Example]:
     organism = Path(str(files("lingualign") / "organism" / "text"))
     for row in _rows(organism / "refusals.jsonl"):
         yield _written(row["text"], True, "en")
-    for name in ("chat_en", "lookalikes_a", "lookalikes_b"):
+    for name in ("chat_en", "chat_en_more", "lookalikes_a", "lookalikes_b"):
         for row in _rows(organism / f"{name}.jsonl"):
             yield _written(row["answer"], False, "en")
+
+
+def short_answers(path: Path) -> Iterator[Example]:
+    """Short English answers to plain instructions (instruct-small, Apache-2.0). Without them a terse reply such as
+    "The answer is yes." looks more like a refusal than like the essays that large models write."""
+    for row in json.loads(path.read_text(encoding="utf-8")):
+        if 0 < len(row["output"].split()) <= 20:
+            yield _written(row["output"], False, "en")
 
 
 def augmented(examples: Sequence[Example], seed: int) -> list[Example]:
@@ -289,7 +297,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Trains, measures and writes OUT (weights) and OUT's neighbour ngram_error.json."""
     here = Path(str(files("lingualign.evaluate.judges")))
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds polyrefuse-responses/")
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds polyrefuse-responses, instruct-small")
     parser.add_argument(
         "--written", type=Path, default=here / "text", help="folder with judge_LANG.jsonl, chat_LANG.jsonl"
     )
@@ -297,7 +305,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
 
-    examples = [*model_replies(options.data / "polyrefuse-responses"), *written_replies(options.written)]
+    examples = [
+        *model_replies(options.data / "polyrefuse-responses"),
+        *written_replies(options.written),
+        *short_answers(options.data / "instruct-small" / "rasbt-instruction-data.json"),
+    ]
     table = error_table(cross_fitted(examples, options.out.parent, options.seed))
     save(fit(augmented([example for example in examples if example.source != "test"], options.seed)), options.out)
     report = {"judge": "ngram-1", "test_model": TEST_MODEL, "test_length": TEST_LENGTH, "languages": table}
