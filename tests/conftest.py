@@ -7,6 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
+
+# A loaded machine is no reason to fail; a test's time says nothing about whether it holds.
+settings.register_profile("lingualign", deadline=None)
+settings.load_profile("lingualign")
+# Same sums in every process, and no worker threads where a test forks.
+torch.set_num_threads(1)
 
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"

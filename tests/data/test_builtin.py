@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
 from itertools import combinations
 
 import pytest
 
-from lingualign.data.builtin import BUILTIN_LANGUAGES, LICENCE, SOURCE, builtin_prompts, builtin_seeds
+from lingualign.data.builtin import BUILTIN_LANGUAGES, LICENCE, SOURCE, Seed, builtin_prompts, builtin_seeds
 from lingualign.data.schema import KINDS, PromptSet
 from lingualign.errors import DataError
 
 SIZES = {
-    ("harmful", "fit"): 70, ("harmful", "select"): 28, ("harmful", "report"): 42,
-    ("look-alike", "fit"): 70, ("look-alike", "select"): 28, ("look-alike", "report"): 42,
+    ("harmful", "fit"): 182, ("harmful", "select"): 28, ("harmful", "report"): 42,
+    ("look-alike", "fit"): 182, ("look-alike", "select"): 28, ("look-alike", "report"): 42,
     ("harmless", "fit"): 140, ("harmless", "select"): 40, ("harmless", "report"): 60,
 }  # fmt: skip
 #: Languages the identifier takes short texts of a close relative for.
@@ -40,9 +41,10 @@ def test_every_seed_in_every_language(prompts: PromptSet) -> None:
     assert {(prompt.source, prompt.licence) for prompt in prompts} == {(SOURCE, LICENCE)}
 
 
-def test_splits_are_stratified() -> None:
+def test_splits_of_the_first_style_are_stratified() -> None:
+    first = [seed for seed in builtin_seeds() if not _second_style(seed)]
     for kind in KINDS:
-        seeds = [seed for seed in builtin_seeds() if seed["kind"] == kind]
+        seeds = [seed for seed in first if seed["kind"] == kind]
         for field in ("form", "register"):
             whole = Counter(seed[field] for seed in seeds)
             for split in ("fit", "select", "report"):
@@ -50,8 +52,22 @@ def test_splits_are_stratified() -> None:
                 found = Counter(seed[field] for seed in part)
                 for value, count in whole.items():
                     assert abs(found[value] - count * len(part) / len(seeds)) <= 2, (kind, split, value)
-    harmful = Counter((seed["category"], seed["split"]) for seed in builtin_seeds() if seed["kind"] == "harmful")
+    harmful = Counter((seed["category"], seed["split"]) for seed in first if seed["kind"] == "harmful")
     assert {(split, count) for (_, split), count in harmful.items()} == {("fit", 5), ("select", 2), ("report", 3)}
+
+
+def test_the_second_style_only_fits() -> None:
+    for kind in ("harmful", "look-alike"):
+        second = [seed for seed in builtin_seeds() if _second_style(seed) and seed["kind"] == kind]
+        assert len(second) == 112
+        assert {seed["split"] for seed in second} == {"fit"}
+        assert set(Counter(seed["category"] for seed in second).values()) == {8}
+        assert Counter(seed["form"] for seed in second) == {"imperative": 70, "context": 28, "question": 14}
+        # One style after the other, each through the categories in turn.
+        fit = [seed for seed in builtin_seeds() if seed["kind"] == kind and seed["split"] == "fit"]
+        assert fit[70:] == second
+        for start in range(0, len(second), 14):
+            assert len({seed["category"] for seed in second[start : start + 14]}) == 14
 
 
 def test_categories_and_spread_of_a_prefix() -> None:
@@ -74,7 +90,8 @@ def test_twins_share_category_and_split_and_differ_in_text(prompts: PromptSet) -
         twin = seeds[seed["twin"]]
         assert twin["twin"] == seed["seed_id"]
         assert {seed["kind"], twin["kind"]} == {"harmful", "look-alike"}
-        assert (seed["category"], seed["split"]) == (twin["category"], twin["split"])
+        for field in ("category", "form", "register", "split"):
+            assert seed[field] == twin[field], (seed["seed_id"], field)
         for language in BUILTIN_LANGUAGES:
             assert _letters(texts[language, seed["seed_id"]]) != _letters(texts[language, twin["seed_id"]])
 
@@ -120,6 +137,14 @@ def test_no_text_occurs_twice(prompts: PromptSet) -> None:
         assert len(by_language[one] & by_language[other]) <= 2, (one, other)
 
 
+def test_no_text_is_nearly_one_of_another_split() -> None:
+    splits = {seed["seed_id"]: seed["split"] for seed in builtin_seeds()}
+    words = {prompt.seed_id: set(re.findall(r"[\w']+", prompt.text.lower())) for prompt in builtin_prompts(["en"])}
+    for (one, ones), (other, others) in combinations(words.items(), 2):
+        if splits[one] != splits[other]:
+            assert len(ones & others) <= 0.6 * len(ones | others), (one, other)
+
+
 def test_texts_are_clean(prompts: PromptSet) -> None:
     for prompt in prompts:
         assert prompt.text == prompt.text.strip()
@@ -133,6 +158,10 @@ def test_languages_are_chosen_in_the_order_asked() -> None:
 def test_a_language_without_prompts_is_named() -> None:
     with pytest.raises(DataError, match=r"no fr, xx; they have en, zh.*choose among these"):
         builtin_prompts(["en", "fr", "xx"])
+
+
+def _second_style(seed: Seed) -> bool:
+    return seed["kind"] != "harmless" and int(seed["seed_id"][1:]) > 200
 
 
 def _letters(text: str) -> str:

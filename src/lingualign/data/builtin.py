@@ -25,7 +25,8 @@ class Seed(TypedDict):
     """One row of `prompts/seeds.jsonl`: everything about a request but its wording.
 
     `form` is question, imperative or context (a sentence of background, then the request); `register` is plain, casual,
-    formal or narrative. `twin` joins a harmful seed to its look-alike and is absent from harmless seeds.
+    formal or narrative. `twin` joins a harmful seed to its look-alike and is absent from harmless seeds. Harmful and
+    look-alike seeds numbered from 201 are in the second style, which is in the fit split alone.
     """
 
     seed_id: str
@@ -39,7 +40,7 @@ class Seed(TypedDict):
 
 @cache
 def builtin_seeds() -> tuple[Seed, ...]:
-    """The seeds in shipped order: by kind, then split, then round-robin over categories, so that a prefix is spread."""
+    """The seeds in shipped order: kind, split, style, then round-robin over categories, so that a prefix is spread."""
     return tuple(cast("Seed", row) for row in _rows("seeds"))
 
 

@@ -1,7 +1,7 @@
 """Features cached on disk by content, so that a re-solve needs no forward pass and a killed collection goes on where
 it stopped.
 
-Every entry is named by the hash of all that determines it: the model's fingerprint, the token ids, the sites, the
+Every entry is named by the hash of all that determines it: the model's fingerprint, the token ids, the site, the
 positions. An entry is written shard by shard (a few hundred chats); killing the process loses at most the shard in
 flight.
 """
@@ -66,122 +66,106 @@ class FeatureSource:
         self, chats: Sequence[EncodedChat], sites: Sequence[Site], positions: Positions, stage: str
     ) -> dict[Site, Tensor]:
         """{site: (len(chats), positions.rows, width) float32}, cached shard by shard."""
-        shards = [chats[start : start + self.shard] for start in range(0, len(chats), self.shard)]
         parts: dict[Site, list[Tensor]] = {site: [] for site in sites}
-        done = 0
-        for part in shards:
-            path = self._path("rows", part, sites, positions)
-            tensors = _load(path)
-            if tensors is None:
-                rows = collect_rows(
-                    self.model,
-                    part,
-                    sites,
-                    positions,
-                    pad_id=self.pad_id,
-                    batch_tokens=self.batch_tokens,
-                    on_batch=lambda count, base=done: self.progress(stage, base + count, len(chats)),
-                )
-                tensors = {_name(site): rows[site] for site in sites}
-                _save(path, tensors)
+        for start in range(0, len(chats), self.shard):
+            part = chats[start : start + self.shard]
+            known = {site: tensors["rows"] for site in sites if (tensors := self._load("rows", part, site, positions))}
+            missing = [site for site in sites if site not in known]
+            if missing:
+                found = collect_rows(self.model, part, missing, positions, **self._options(stage, start, len(chats)))
+                for site, tensor in found.items():
+                    self._save("rows", part, site, positions, {"rows": tensor})
+                known |= found
             for site in sites:
-                parts[site].append(tensors[_name(site)])
-            done += len(part)
-            self.progress(stage, done, len(chats))
+                parts[site].append(known[site])
+            self.progress(stage, start + len(part), len(chats))
         return {site: torch.cat(tensors) for site, tensors in parts.items()}
 
     def moments(
         self, chats: Sequence[EncodedChat], sites: Sequence[Site], positions: Positions, stage: str
     ) -> dict[Site, Moments]:
-        """{site: moments of all rows}; the running sums are saved after each shard, under the hash of what they
-        hold."""
-        starts = list(range(0, len(chats), self.shard))
+        """{site: moments of all rows}; running sums are saved after each shard, under the hash of what they hold."""
+        ends = [min(start + self.shard, len(chats)) for start in range(0, len(chats), self.shard)]
         sums: dict[Site, Moments] = {}
-        first = 0
-        # The longest prefix of shards whose sums lie on disk; later runs go on from there.
-        for index in reversed(range(len(starts))):
-            stored = _load(self._path("moments", chats[: starts[index] + self.shard], sites, positions))
-            if stored is not None:
-                sums = {site: _unpack(stored, site) for site in sites}
-                first = index + 1
-                break
-        previous = self._path("moments", chats[: first * self.shard], sites, positions) if first else None
-        for start in starts[first:]:
-            part = chats[start : start + self.shard]
-            for _, rows in stream_features(
-                self.model,
-                part,
-                sites,
-                positions,
-                pad_id=self.pad_id,
-                batch_tokens=self.batch_tokens,
-                on_batch=lambda count, base=start: self.progress(stage, base + count, len(chats)),
-            ):
-                for site, value in rows.items():
-                    if site not in sums:
-                        sums[site] = Moments.empty(value.shape[-1])
-                    sums[site].add(value)
-            path = self._path("moments", chats[: start + self.shard], sites, positions)
-            _save(path, {key: tensor for site in sites for key, tensor in _pack(sums[site], site).items()})
-            if previous is not None:
-                previous.unlink(missing_ok=True)
-            previous = path
+        # Sites that are done at the same place go on together, in one forward pass.
+        groups: dict[int, list[Site]] = {}
+        for site in sites:
+            first = 0
+            for end in reversed(ends):
+                stored = self._load("moments", chats[:end], site, positions)
+                if stored is not None:
+                    sums[site] = Moments(int(stored["count"]), stored["total"], stored["outer"])
+                    first = end
+                    break
+            groups.setdefault(first, []).append(site)
+        for first, group in groups.items():
+            done = first
+            for end in (end for end in ends if end > first):
+                options = self._options(stage, done, len(chats))
+                for _, rows in stream_features(self.model, chats[done:end], group, positions, **options):
+                    for site, value in rows.items():
+                        if site not in sums:
+                            sums[site] = Moments.empty(value.shape[-1])
+                        sums[site].add(value)
+                for site in group:
+                    held = sums[site]
+                    values = {"count": torch.tensor(held.count), "total": held.total, "outer": held.outer}
+                    self._save("moments", chats[:end], site, positions, values)
+                    if done:
+                        self._forget("moments", chats[:done], site, positions)
+                done = end
         self.progress(stage, len(chats), len(chats))
         return sums
 
-    def _path(
-        self, form: str, chats: Sequence[EncodedChat], sites: Sequence[Site], positions: Positions
-    ) -> Path | None:
+    def _options(self, stage: str, done: int, total: int) -> dict[str, Any]:
+        return {
+            "pad_id": self.pad_id,
+            "batch_tokens": self.batch_tokens,
+            "on_batch": lambda count: self.progress(stage, done + count, total),
+        }
+
+    def _path(self, form: str, chats: Sequence[EncodedChat], site: Site, positions: Positions) -> Path | None:
         if self.cache is None:
             return None
         content = {
             "form": form,
             "model": self.fingerprint,
-            "sites": [asdict(site) for site in sites],
+            "site": asdict(site),
             "positions": asdict(positions),
             "chats": [[chat.ids, chat.content, chat.prompt_length] for chat in chats],
         }
         digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
         return self.cache / f"{form}-{digest[:24]}.safetensors"
 
+    def _load(
+        self, form: str, chats: Sequence[EncodedChat], site: Site, positions: Positions
+    ) -> dict[str, Tensor] | None:
+        """The entry, or None when it is absent or was damaged (then it is collected again)."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
 
-def _name(site: Site) -> str:
-    return f"{site.module}:{site.side}"
+        path = self._path(form, chats, site, positions)
+        if path is None or not path.is_file():
+            return None
+        try:
+            return load_file(path)
+        except SafetensorError:
+            return None
 
+    def _save(
+        self, form: str, chats: Sequence[EncodedChat], site: Site, positions: Positions, tensors: dict[str, Tensor]
+    ) -> None:
+        from safetensors.torch import save_file
 
-def _pack(moments: Moments, site: Site) -> dict[str, Tensor]:
-    name = _name(site)
-    return {
-        f"{name}:count": torch.tensor([moments.count]),
-        f"{name}:total": moments.total,
-        f"{name}:outer": moments.outer,
-    }
+        path = self._path(form, chats, site, positions)
+        if path is None:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
+        partial.replace(path)
 
-
-def _unpack(tensors: dict[str, Tensor], site: Site) -> Moments:
-    name = _name(site)
-    return Moments(int(tensors[f"{name}:count"]), tensors[f"{name}:total"], tensors[f"{name}:outer"])
-
-
-def _load(path: Path | None) -> dict[str, Tensor] | None:
-    """The entry, or None when it is absent or was damaged (then it is collected again)."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if path is None or not path.is_file():
-        return None
-    try:
-        return load_file(path)
-    except SafetensorError:
-        return None
-
-
-def _save(path: Path | None, tensors: dict[str, Tensor]) -> None:
-    from safetensors.torch import save_file
-
-    if path is None:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
-    partial.replace(path)
+    def _forget(self, form: str, chats: Sequence[EncodedChat], site: Site, positions: Positions) -> None:
+        path = self._path(form, chats, site, positions)
+        if path is not None:
+            path.unlink(missing_ok=True)

@@ -122,12 +122,12 @@ class Stage:
     decision_tokens: int = 4
 
 
-#: First to chat and to refuse; then, twice, to tell harmful requests from harmless ones, which the first pass leaves
-#: blurred (a third of plain English requests refused).
+#: First to chat and to refuse; then to tell harmful requests from harmless ones, which the first pass leaves blurred (a
+#: third of plain English requests refused); last, gently, to answer harmless tasks worded like AdvBench's.
 STAGES = (
-    Stage({"harmless-more": 0}, learning_rate=4e-4),
-    Stage({"harmful": 450, "harmless": 500, "chat": 20}, learning_rate=3e-4, decision_weight=4.0),
-    Stage({"harmful": 800, "harmless": 500, "chat": 40}, learning_rate=2e-4, decision_weight=4.0),
+    Stage({"harmless-more": 0, "harmless-tasks": 0}, learning_rate=4e-4),
+    Stage({"harmful": 450, "harmless": 500, "harmless-tasks": 0, "chat": 20}, learning_rate=3e-4, decision_weight=4.0),
+    Stage({"harmful": 600, "look-alike": 200, "harmless": 900, "chat": 5}, learning_rate=1.5e-4, decision_weight=4.0),
 )
 
 
@@ -151,6 +151,7 @@ def build_examples(
         [Example(prompt, rng.choice(refusals), "harmful") for prompt in harmful],
         [Example(pair["prompt"], pair["answer"], "look-alike") for pair in pairs],
         [Example(row["prompt"], row["answer"], "harmless-more") for row in written_text("chat_en_more")],
+        [Example(row["prompt"], row["answer"], "harmless-tasks") for row in written_text("chat_en_tasks")],
         [Example(row["prompt"], row["answer"], "harmless") for row in written_text("chat_en")]
         + _instructions(data, max_reply_words),
     ]

@@ -1,0 +1,1 @@
+"""The commands. One thin file each; heavy imports happen inside functions, so that --help answers at once."""

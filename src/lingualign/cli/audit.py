@@ -1,0 +1,53 @@
+"""`lingualign audit`: refusal by language of a model as it is."""
+
+from __future__ import annotations
+
+from lingualign.cli import options as o
+
+
+def audit(
+    model: o.OptionalModel = None,
+    languages: o.Languages = None,
+    prompts: o.Prompts = None,
+    config: o.Config = None,
+    out: o.Out = None,
+    show_text: o.ShowText = False,
+    seeds_per_kind: o.SeedsPerKind = None,
+    max_new_tokens: o.MaxNewTokens = None,
+    batch_size: o.BatchSize = None,
+    precision: o.PrecisionOption = None,
+    device: o.Device = None,
+    seed: o.Seed = None,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Measure refusal, over-refusal and incoherence of a model in each language."""
+    from lingualign.cli.flow import show_plan
+    from lingualign.cli.screen import open_screen
+    from lingualign.cli.show import model_line, show_outcome
+
+    settings = o.make_config(
+        config,
+        model=model,
+        languages=languages,
+        prompts=prompts,
+        seeds_per_kind=seeds_per_kind,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        precision=precision,
+        device=device,
+        seed=seed,
+    )
+    folder = out or o.default_out(settings)
+    with open_screen(as_json=json, quiet=quiet) as screen:
+        show_plan(screen, settings, folder, "audit")
+        from lingualign.evaluate.metrics import cells
+        from lingualign.pipeline import open_run
+        from lingualign.report.tables import audit_table
+
+        with open_run(settings, folder, screen.progress) as run:
+            screen.say(model_line(run.loaded))
+            before = run.before()
+            result = run.finish(before, show_text=show_text)
+            screen.result("", audit_table(cells(before), reference=run.prompts.reference))
+            show_outcome(screen, result)

@@ -1,0 +1,57 @@
+"""`lingualign demo`: the whole job on the built-in small model, offline, on a CPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lingualign.cli import options as o
+
+#: Audited seeds of each kind; None for all of the report split.
+DEMO_SEEDS_PER_KIND: int | None = 30
+#: Fitted seeds of each kind; None for all of the fit split.
+DEMO_FIT_SEEDS_PER_KIND: int | None = None
+#: Languages the edit is fitted on; Japanese, Indonesian, Hebrew and German are left to show what carries over.
+DEMO_ANCHORS = ("zh", "vi", "th", "bn", "ar", "ko", "sw", "it", "es")
+#: Settings of the edit that differ from the method's defaults.
+DEMO_EDIT: dict[str, Any] = {}
+
+
+def demo(
+    controls: o.Controls = False,
+    out: o.Out = None,
+    require: o.Require = None,
+    show_text: o.ShowText = False,
+    seeds_per_kind: o.SeedsPerKind = None,
+    batch_size: o.BatchSize = None,
+    precision: o.PrecisionOption = None,
+    device: o.Device = None,
+    dry_run: o.DryRun = False,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """See the whole job on a small built-in model: about ten minutes on two cores, no network."""
+    from lingualign.cli.flow import whole_job
+
+    prompts: dict[str, Any] = {
+        "anchor_languages": list(DEMO_ANCHORS),
+        "seeds_per_kind": DEMO_SEEDS_PER_KIND,
+        "fit_seeds_per_kind": DEMO_FIT_SEEDS_PER_KIND,
+    }
+    settings = o.make_config(
+        model="small",
+        seeds_per_kind=seeds_per_kind,
+        batch_size=batch_size,
+        precision=precision,
+        device=device,
+        defaults={"prompts": prompts, "edit": DEMO_EDIT},
+    )
+    whole_job(
+        settings,
+        out or o.default_out(settings),
+        require=require,
+        controls=controls,
+        show_text=show_text,
+        dry_run=dry_run,
+        as_json=json,
+        quiet=quiet,
+    )

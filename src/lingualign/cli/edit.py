@@ -1,0 +1,72 @@
+"""`lingualign edit`: fits the edit and saves it, without generating any reply to be judged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lingualign.cli import options as o
+
+
+def edit(
+    model: o.OptionalModel = None,
+    out: Annotated[Path, typer.Option(help="The edit's file.")] = Path("edit.safetensors"),
+    languages: o.Languages = None,
+    anchors: o.Anchors = None,
+    keep: o.Keep = None,
+    prompts: o.Prompts = None,
+    config: o.Config = None,
+    batch_size: o.BatchSize = None,
+    precision: o.PrecisionOption = None,
+    device: o.Device = None,
+    seed: o.Seed = None,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Fit the edit on the fit split and save it; a killed fit resumes from the features kept beside the file."""
+    from lingualign.cli.flow import show_plan
+    from lingualign.cli.screen import open_screen
+    from lingualign.cli.show import edit_parts, model_line
+    from lingualign.errors import ConfigError
+
+    settings = o.make_config(
+        config,
+        model=model,
+        languages=languages,
+        anchors=anchors,
+        keep=keep,
+        prompts=prompts,
+        batch_size=batch_size,
+        precision=precision,
+        device=device,
+        seed=seed,
+    )
+    if out.suffix != ".safetensors":
+        raise ConfigError(f"an edit is saved as .safetensors, not {out.name!r}; give --out edit.safetensors")
+    with open_screen(as_json=json, quiet=quiet) as screen:
+        from lingualign.config import dump_config
+        from lingualign.models.load import load_model
+        from lingualign.pipeline import fit_edit
+        from lingualign.prompts import resolve_prompts
+        from lingualign.runs import locked, write_text
+
+        show_plan(screen, settings, out, "edit")
+        loaded = load_model(settings.model, precision=settings.precision, device=settings.device)
+        screen.say(model_line(loaded))
+        features = out.with_suffix(".features")
+        with locked(features):
+            fitted = fit_edit(
+                loaded,
+                resolve_prompts(settings),
+                settings.edit,
+                features=features,
+                batch_size=settings.audit.batch_size,
+                progress=screen.progress,
+            )
+            fitted.save(out)
+            write_text(out.with_suffix(".toml"), dump_config(settings))
+        screen.say(*edit_parts(fitted, out))
+        screen.result(f"Edit      {out}")
+        screen.document({"edit": str(out), "manifest": dict(fitted.manifest)})

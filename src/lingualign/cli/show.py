@@ -1,0 +1,130 @@
+"""The parts that several commands show: plan, model, edit, verdict, gates, paths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lingualign.cli.progress import duration
+from lingualign.errors import GateFailed
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from lingualign.cli.screen import Screen
+    from lingualign.edit import Edit
+    from lingualign.evaluate.gates import Gate
+    from lingualign.models.load import LoadedModel
+    from lingualign.plan import Plan
+    from lingualign.results import Result
+
+GIBIBYTE = 1024**3
+
+
+def parse_gates(texts: Sequence[str] | None) -> list[Gate]:
+    """The gates of --require.
+
+    Raises:
+        ConfigError: one cannot be read.
+    """
+    from lingualign.evaluate.gates import parse_gate
+
+    return [parse_gate(text) for text in texts or ()]
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """Hardware, model, matched modules, and what the run needs."""
+    first = plan.matched[0]
+    total = duration(sum(plan.seconds.values()))
+    stages = ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in plan.seconds.items())
+    lines = [
+        f"Hardware  {plan.hardware}",
+        f"Model     {plan.model}: {plan.architecture}, {_count(plan.parameters)} parameters, {plan.dtype}",
+        f"Matched   {plan.blocks} MLPs of {'/'.join([*first.inner, 'down'])} in {plan.blocks} blocks, "
+        f"hidden {first.hidden_size}, inner {first.inner_size}",
+    ]
+    if plan.report_prompts:
+        lines.append(
+            f"Audit     {plan.report_prompts} prompts in {len(plan.languages)} languages ({', '.join(plan.languages)})"
+            f", {plan.report_tokens:,} tokens read, at most {plan.reply_tokens:,} written"
+        )
+    if plan.edited_blocks:
+        lines.append(
+            f"Edit      {plan.edited_blocks} blocks from {plan.anchor_pairs} anchor pairs "
+            f"and {plan.keep_prompts} keep prompts, {plan.fit_tokens:,} tokens"
+        )
+    lines += [
+        f"Time      about {total} ({stages})",
+        f"Memory    about {plan.memory_bytes / GIBIBYTE:.1f} GiB of {plan.free_memory_bytes / GIBIBYTE:.1f} GiB free; "
+        f"disk {plan.disk_bytes / GIBIBYTE:.2f} GiB of {plan.free_disk_bytes / GIBIBYTE:.1f} GiB free",
+    ]
+    return lines
+
+
+def _count(number: int) -> str:
+    for size, unit in ((10**9, " B"), (10**6, " M")):
+        if number >= size:
+            return f"{number / size:.3g}{unit}"
+    return f"{number:,}"
+
+
+def plan_document(plan: Plan) -> dict[str, Any]:
+    """The plan for machines."""
+    from dataclasses import asdict
+
+    return asdict(plan)
+
+
+def model_line(loaded: LoadedModel) -> str:
+    """The loaded model in one line."""
+    return f"Loaded    {loaded.name}, fingerprint {loaded.fingerprint}"
+
+
+def edit_parts(edit: Edit, path: Path) -> list[str | Table]:
+    """The edit's own diagnostics: one row a matrix."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    manifest = edit.manifest
+    table = Table(box=box.SIMPLE_HEAD, title="The edit", title_justify="left", pad_edge=False)
+    for name, justify in (("matrix", "left"), ("rank", "right"), ("rows x columns", "right")):
+        table.add_column(name, justify="left" if justify == "left" else "right", no_wrap=True)
+    table.add_column("change / weight", justify="right")
+    table.add_column("explained", justify="right")
+    for row in manifest.get("diagnostics", ()):
+        table.add_row(
+            Text(row["tensor"]),
+            str(row["rank"]),
+            f"{row['rows']} x {row['columns']}",
+            f"{row['relative_change']:.4f}",
+            f"{row['explained']:.3f}",
+        )
+    seconds = manifest.get("seconds", {})
+    spent = ", ".join(f"{name} {duration(value)}" for name, value in seconds.items())
+    size = path.stat().st_size / 1e6
+    anchors = ", ".join(manifest.get("anchor_languages", ()))
+    return [
+        table,
+        f"Fitted on {manifest.get('anchor_pairs', '?')} pairs in {anchors}; {spent}. {path}, {size:.1f} MB",
+    ]
+
+
+def show_outcome(screen: Screen, result: Result, edit_path: Path | None = None) -> None:
+    """Verdict, gates and paths, or the JSON document; ends the command where a gate fails.
+
+    Raises:
+        GateFailed: one does not hold.
+    """
+    if result.figures["verdict"]:
+        screen.result("", result.figures["verdict"])
+    if result.gates:
+        screen.result("", *(f"Gate      {gate}" for gate in result.gates))
+    screen.result("", f"Report    {result.report_path}")
+    if edit_path is not None:
+        screen.result(f"Edit      {edit_path}")
+    screen.document(result.figures)
+    failed = [str(gate.gate) for gate in result.gates if not gate.passed]
+    if failed:
+        raise GateFailed(f"{len(failed)} of {len(result.gates)} gates do not hold: {', '.join(failed)}")

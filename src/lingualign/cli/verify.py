@@ -1,0 +1,60 @@
+"""`lingualign verify`: audits a model without and with an edit, and holds the difference against gates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lingualign.cli import options as o
+
+
+def verify(
+    model: o.Model,
+    edit: Annotated[Path, typer.Argument(help="The edit's file.", show_default=False)],
+    require: o.Require = None,
+    languages: o.Languages = None,
+    prompts: o.Prompts = None,
+    config: o.Config = None,
+    out: o.Out = None,
+    show_text: o.ShowText = False,
+    seeds_per_kind: o.SeedsPerKind = None,
+    max_new_tokens: o.MaxNewTokens = None,
+    batch_size: o.BatchSize = None,
+    precision: o.PrecisionOption = None,
+    device: o.Device = None,
+    seed: o.Seed = None,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Prove what an edit changes: two audits of the same prompts, paired statistics, gates for CI."""
+    from lingualign.cli.flow import show_plan
+    from lingualign.cli.screen import open_screen
+    from lingualign.cli.show import parse_gates, show_outcome
+
+    settings = o.make_config(
+        config,
+        model=model,
+        languages=languages,
+        prompts=prompts,
+        seeds_per_kind=seeds_per_kind,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        precision=precision,
+        device=device,
+        seed=seed,
+    )
+    gates = parse_gates(require)
+    with open_screen(as_json=json, quiet=quiet) as screen:
+        from lingualign.edit import Edit
+        from lingualign.pipeline import edit_hash, verify_edit
+        from lingualign.report.tables import comparison_table
+
+        loaded_edit = Edit.load(edit)
+        folder = out or o.default_out(settings, edit_hash(loaded_edit))
+        show_plan(screen, settings, folder, "verify")
+        result = verify_edit(settings, loaded_edit, folder, screen.progress, gates=gates, show_text=show_text)
+        assert result.comparison is not None
+        screen.say("", comparison_table(result.comparison))
+        show_outcome(screen, result)

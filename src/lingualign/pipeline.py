@@ -1,0 +1,356 @@
+"""One run from prompts to report: what the commands and the Python API share.
+
+A run folder holds `run.json` (what it depends on, seconds by stage), `config.toml`, `before.jsonl`, `features/`,
+`edit.safetensors`, `after.jsonl`, `controls/NAME.jsonl` with their edits, `result.json` and `report.html`. A step that
+is on the disk is not done again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lingualign import __version__
+from lingualign.config import EditSettings, RunConfig, dump_config
+from lingualign.data.schema import PromptSet
+from lingualign.edit import Edit
+from lingualign.errors import NotEnoughMemory
+from lingualign.evaluate.audit import run_audit
+from lingualign.evaluate.engine import TransformersEngine
+from lingualign.evaluate.gates import Gate
+from lingualign.evaluate.judge import Judge, OfflineJudge
+from lingualign.evaluate.schema import Reply
+from lingualign.evaluate.store import ReplyStore
+from lingualign.events import Progress, silent
+from lingualign.methods.controls import sham_edit
+from lingualign.models.load import LoadedModel, load_model
+from lingualign.plan import refuse_edited
+from lingualign.prompts import RunPrompts, prompts_hash, resolve_prompts
+from lingualign.report.data import Arm
+from lingualign.results import Result, write_result
+from lingualign.runs import RunFolder, content_hash, write_text
+
+#: Share of the neurons in the sparse controls, where the edit itself is not sparse.
+CONTROL_FRACTION = 0.25
+#: Rank of the paper family's main table (inferred from its rank ablation).
+PAPER_RANK = 32
+
+
+class Run:
+    """A model, its prompts and a locked folder. Made by `open_run`; each method is one step and resumes by itself.
+
+    Attributes:
+        config: the resolved settings.
+        prompts: what is fitted on and what is audited.
+        loaded: the model; left as it was found after every step.
+        folder: where everything is written.
+        judge: decides on every reply.
+        progress: called as work goes on.
+    """
+
+    def __init__(
+        self, config: RunConfig, prompts: RunPrompts, loaded: LoadedModel, folder: RunFolder, progress: Progress
+    ) -> None:
+        self.config = config
+        self.prompts = prompts
+        self.loaded = loaded
+        self.folder = folder
+        self.judge: Judge = OfflineJudge()
+        self.progress = progress
+
+    @property
+    def edit_path(self) -> Path:
+        return self.folder.path / "edit.safetensors"
+
+    def before(self) -> list[Reply]:
+        """Audits the unedited model."""
+        return self._audit("before.jsonl", "audit before")
+
+    def fit(self) -> Edit:
+        """Fits the edit on the fit split, or reads it where it is on the disk."""
+        self.folder.bind(_fit_fingerprint(self.config, self.prompts))
+        return self._fit(self.config.edit, self.edit_path, "edit")
+
+    def after(self, edit: Edit) -> list[Reply]:
+        """Audits the edited model on the same prompts; the model is restored bit by bit."""
+        self.folder.bind({"edit": edit_hash(edit)})
+        with edit.applied(self.loaded.model):
+            return self._audit("after.jsonl", "audit after")
+
+    def controls(self, edit: Edit) -> list[Arm]:
+        """Fits and audits every control of `CONTROLS` on the same prompts."""
+        arms = []
+        for control in CONTROLS:
+            stage = f"control {control.name}"
+            path = self.folder.path / "controls" / f"{control.name}.safetensors"
+            placebo = control.make(self, edit, path)
+            with placebo.applied(self.loaded.model):
+                replies = self._audit(f"controls/{control.name}.jsonl", stage)
+            arms.append(Arm(control.name, control.description, tuple(replies)))
+        return arms
+
+    @staticmethod
+    def all_arms(after: Sequence[Reply], controls: Sequence[Arm]) -> list[Arm]:
+        """The edit and its controls as arms, for a table that has them side by side."""
+        return [Arm("edit", "the edit itself", tuple(after)), *controls]
+
+    def finish(
+        self,
+        before: Sequence[Reply],
+        after: Sequence[Reply] | None = None,
+        edit: Edit | None = None,
+        *,
+        arms: Sequence[Arm] = (),
+        gates: Sequence[Gate] = (),
+        show_text: bool = False,
+    ) -> Result:
+        """Computes all figures, and writes `result.json` and `report.html`."""
+        return write_result(
+            self.folder,
+            self.config,
+            self.prompts,
+            self.loaded,
+            self.judge.name,
+            before,
+            after,
+            edit,
+            arms=arms,
+            gates=gates,
+            show_text=show_text,
+        )
+
+    def _audit(self, file: str, stage: str) -> list[Reply]:
+        settings = self.config.audit
+        engine = TransformersEngine(
+            self.loaded.model,
+            self.loaded.tokenizer,
+            max_new_tokens=settings.max_new_tokens,
+            batch_size=settings.batch_size,
+            system=settings.system,
+        )
+        store = ReplyStore(self.folder.path / file)
+        with self.folder.timed(stage), _memory_errors():
+            return run_audit(engine, self.judge, self.prompts.report, store, progress=self.progress, stage=stage)
+
+    def _fit(self, settings: EditSettings, path: Path, stage: str) -> Edit:
+        if path.is_file():
+            return Edit.load(path)
+        with self.folder.timed(stage), _memory_errors():
+            edit = fit_edit(
+                self.loaded,
+                self.prompts,
+                settings,
+                features=self.folder.path / "features",
+                batch_size=self.config.audit.batch_size,
+                judge=self.judge,
+                progress=self.progress,
+            )
+        edit.save(path)
+        return edit
+
+
+@contextlib.contextmanager
+def open_run(config: RunConfig, out: Path, progress: Progress = silent) -> Iterator[Run]:
+    """Loads prompts and model, and creates or resumes the run folder for the duration of a `with` block.
+
+    Nothing is written before everything is loaded, so a wrong setting leaves nothing behind.
+
+    Raises:
+        DataError, UnsupportedModel, UserError: prompts or model cannot be loaded.
+        FingerprintMismatch: the folder was made with another model, prompts or settings.
+    """
+    prompts = resolve_prompts(config)
+    known = _audit_fingerprint(config, prompts)
+    RunFolder.check(out, known)
+    loaded = load_model(config.model, precision=config.precision, device=config.device)
+    dtype = str(next(loaded.model.parameters()).dtype).removeprefix("torch.")
+    with RunFolder.open(out, {**known, "model weights": loaded.fingerprint, "precision": dtype}) as folder:
+        write_text(out / "config.toml", dump_config(config))
+        yield Run(config, prompts, loaded, folder, progress)
+
+
+def audit_model(config: RunConfig, out: Path, progress: Progress = silent, *, show_text: bool = False) -> Result:
+    """Audits a model and writes the report."""
+    with open_run(config, out, progress) as run:
+        return run.finish(run.before(), show_text=show_text)
+
+
+def verify_edit(
+    config: RunConfig,
+    edit: Edit,
+    out: Path,
+    progress: Progress = silent,
+    *,
+    gates: Sequence[Gate] = (),
+    show_text: bool = False,
+) -> Result:
+    """Audits a model without and with an edit, and compares. The edit must be the one the folder was made with."""
+    with open_run(config, out, progress) as run:
+        # An edit of another model must not cost an audit first.
+        with edit.applied(run.loaded.model):
+            run.folder.bind({"edit": edit_hash(edit)})
+        return run.finish(run.before(), run.after(edit), edit, gates=gates, show_text=show_text)
+
+
+def run_all(
+    config: RunConfig,
+    out: Path,
+    progress: Progress = silent,
+    *,
+    controls: bool = False,
+    gates: Sequence[Gate] = (),
+    show_text: bool = False,
+) -> Result:
+    """Audit, edit, audit again, controls if asked for, verdict, report."""
+    with open_run(config, out, progress) as run:
+        before = run.before()
+        edit = run.fit()
+        after = run.after(edit)
+        arms = run.controls(edit) if controls else []
+        return run.finish(before, after, edit, arms=arms, gates=gates, show_text=show_text)
+
+
+def run_controls(config: RunConfig, out: Path, progress: Progress = silent) -> list[Arm]:
+    """Fits and audits the controls of a run; audit and edit are taken from its folder where they are done."""
+    with open_run(config, out, progress) as run:
+        return run.controls(run.fit())
+
+
+def fit_edit(
+    loaded: LoadedModel,
+    prompts: RunPrompts,
+    settings: EditSettings,
+    *,
+    features: Path,
+    batch_size: int = 64,
+    judge: Judge | None = None,
+    progress: Progress = silent,
+) -> Edit:
+    """Fits an edit on the fit split.
+
+    Args:
+        loaded: the base model; left as it was found.
+        prompts: their fit split is used.
+        settings: the method's parameters.
+        features: folder of collected features; a killed fit resumes from it.
+        batch_size: chats per batch where the model's own replies are needed.
+        judge: judges those replies, which is recorded and not used.
+        progress: called as work goes on.
+    """
+    refuse_edited(loaded.model)
+    anchors = prompts.anchors()
+    replies = {}
+    if count := settings.positions.reply_tokens:
+        asked = PromptSet(dict.fromkeys((*anchors.reference_harmful, *anchors.keep)))
+        # A token more than is read: some tokens merge when a reply is encoded again.
+        engine = TransformersEngine(loaded.model, loaded.tokenizer, max_new_tokens=2 * count, batch_size=batch_size)
+        name = content_hash([loaded.fingerprint, prompts_hash(asked), count])
+        store = ReplyStore(features / f"replies-{name}.jsonl")
+        own = run_audit(engine, judge or OfflineJudge(), asked, store, progress=progress, stage="own replies")
+        replies = {reply.key: reply.text for reply in own}
+    return settings.method().fit(
+        loaded.model,
+        loaded.tokenizer,
+        anchors,
+        cache=features,
+        fingerprint=loaded.fingerprint,
+        replies=replies,
+        progress=progress,
+    )
+
+
+@dataclass(frozen=True)
+class Control:
+    """A treatment that the edit is compared with.
+
+    Attributes:
+        name: short, file name and table row.
+        description: one sentence for the report.
+        make: the control's edit, from the run, the run's own edit and the path to keep it at.
+    """
+
+    name: str
+    description: str
+    make: Callable[[Run, Edit, Path], Edit]
+
+
+def _variant(**changes: object) -> Callable[[Run, Edit, Path], Edit]:
+    """The run's own method with some parameters changed, in the layers of the run's edit."""
+
+    def make(run: Run, edit: Edit, path: Path) -> Edit:
+        settings = run.config.edit
+        fraction = settings.fraction or CONTROL_FRACTION
+        same = {"layers": tuple(edit.manifest["layers"]), "fraction": fraction, "seed": run.config.seed}
+        return run._fit(settings.model_copy(update={**same, **changes}), path, f"control {path.stem}")
+
+    return make
+
+
+def _sham(run: Run, edit: Edit, path: Path) -> Edit:
+    if not path.is_file():
+        sham_edit(edit, run.config.seed).save(path)
+    return Edit.load(path)
+
+
+CONTROLS: tuple[Control, ...] = (
+    Control("random-neurons", "the same edit on randomly chosen neurons", _variant(selection="random")),
+    Control(
+        "selected-neurons", "the same edit on as many neurons with the largest Cohen's d", _variant(selection="paper")
+    ),
+    Control("sham", "a random edit of the same tensors, rank and norm", _sham),
+    Control(
+        "paper-family",
+        "Sparse Weight Editing as published: rows of gate and up of its safety neurons, rank 32",
+        _variant(family="paper", selection="paper", fraction=None, target="pre", rank=PAPER_RANK),
+    ),
+)
+
+
+def edit_hash(edit: Edit) -> str:
+    """Identifies an edit by its numbers, whatever file they are in."""
+    from lingualign.edit import tensor_fingerprint
+
+    parts = {
+        name: [tensor_fingerprint(delta.out_factor), tensor_fingerprint(delta.in_factor), edit.base[name]]
+        for name, delta in edit.deltas.items()
+    }
+    return content_hash(parts)
+
+
+def _audit_fingerprint(config: RunConfig, prompts: RunPrompts) -> dict[str, str]:
+    # Batch size is left out: it changes memory and speed, and must be free to fall when memory runs out.
+    audit = config.audit.model_dump(exclude={"batch_size"})
+    return {
+        "lingualign version": __version__,
+        "model": config.model,
+        "audited prompts": prompts_hash(prompts.report),
+        **{f"audit setting {name}": str(value) for name, value in audit.items()},
+        "judge": OfflineJudge.name,
+    }
+
+
+def _fit_fingerprint(config: RunConfig, prompts: RunPrompts) -> dict[str, str]:
+    settings = config.edit.model_dump(mode="json")
+    return {
+        **{f"edit setting {name}": str(value) for name, value in settings.items()},
+        "reference language": prompts.reference,
+        "anchor languages": ", ".join(prompts.anchor_languages),
+        "keep languages": ", ".join(prompts.keep_languages or ()) or "as the anchors",
+        "fit prompts": prompts_hash(prompts.fit),
+        "seed": str(config.seed),
+    }
+
+
+@contextlib.contextmanager
+def _memory_errors() -> Iterator[None]:
+    """A device that runs out of memory is something the user can act on."""
+    import torch
+
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise NotEnoughMemory(
+            "the device ran out of memory; lower --batch-size and give the same command, which resumes"
+        ) from error

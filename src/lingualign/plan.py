@@ -1,0 +1,226 @@
+"""What a run will need, before anything heavy is loaded: matched modules, tokens, time, memory, disk.
+
+Structure and sizes are exact (the model is built without weights, on torch's meta device). Time is an estimate from the
+number of multiplications and a short measurement of this machine's matrix products: right within a factor of two or so.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from lingualign.config import RunConfig
+from lingualign.data.schema import Prompt
+from lingualign.edit import CONFIG_MARK
+from lingualign.errors import FingerprintMismatch, NotEnoughMemory, UserError
+from lingualign.hardware import GIBIBYTE, check_device, free_disk, free_memory, hardware_line
+from lingualign.models.chat import encode_chats
+from lingualign.models.load import SMALL_MODEL, default_device, resolve_precision
+from lingualign.models.locate import MlpMatrices, locate_mlps
+from lingualign.prompts import RunPrompts
+
+Job = Literal["run", "audit", "edit", "verify"]
+#: What Python and the libraries take before any weight is there.
+LIBRARIES_BYTES = int(0.7 * GIBIBYTE)
+#: Share of the measured speed of large products that a model reaches: reading prompts, and one token at a time.
+PROMPT_EFFICIENCY, REPLY_EFFICIENCY = 0.6, 0.25
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run needs.
+
+    Attributes:
+        model, parameters, dtype, architecture: the model.
+        hardware: the machine in one line.
+        blocks: number of transformer blocks.
+        matched: the MLP matrices of every block.
+        edited_blocks: number of blocks the edit changes.
+        languages: audited languages.
+        report_prompts, anchor_pairs, keep_prompts: numbers of prompts.
+        report_tokens, fit_tokens: tokens read in one audit, and in the fit.
+        reply_tokens: most tokens generated in one audit.
+        seconds: estimate by stage.
+        memory_bytes, free_memory_bytes: at the peak, and what there is.
+        disk_bytes, free_disk_bytes: in the run folder, and what there is.
+    """
+
+    model: str
+    parameters: int
+    dtype: str
+    architecture: str
+    hardware: str
+    blocks: int
+    matched: tuple[MlpMatrices, ...]
+    edited_blocks: int
+    languages: tuple[str, ...]
+    report_prompts: int
+    anchor_pairs: int
+    keep_prompts: int
+    report_tokens: int
+    fit_tokens: int
+    reply_tokens: int
+    seconds: dict[str, float]
+    memory_bytes: int
+    free_memory_bytes: int
+    disk_bytes: int
+    free_disk_bytes: int
+
+    def check(self) -> None:
+        """Refuses a plan that the machine cannot carry.
+
+        Raises:
+            NotEnoughMemory: memory or disk is too small.
+        """
+        for what, needed, there, remedy in (
+            ("memory", self.memory_bytes, self.free_memory_bytes, "take a smaller model, --batch-size or precision"),
+            ("disk", self.disk_bytes, self.free_disk_bytes, "free some, or choose another --out folder"),
+        ):
+            if needed > there:
+                sizes = f"{needed / GIBIBYTE:.1f} GiB of {what} and {there / GIBIBYTE:.1f} GiB are free"
+                raise NotEnoughMemory(f"this run needs about {sizes}; {remedy}")
+
+
+def make_plan(config: RunConfig, prompts: RunPrompts, out: Path, job: Job = "run") -> Plan:
+    """Plans a run.
+
+    Args:
+        config: the settings.
+        prompts: the resolved prompts.
+        out: the run folder, for its disk; need not exist.
+        job: what is done: an audit, the fit of an edit, two audits, or all of these.
+
+    Raises:
+        UserError: the model cannot be found.
+        UnsupportedModel: its MLPs cannot be found, or it has no chat template.
+    """
+    device = config.device or default_device()
+    check_device(device)
+    dtype = resolve_precision(config.precision, device)
+    model, tokenizer = _skeleton(config.model)
+    if job in ("run", "edit"):
+        refuse_edited(model)
+    mlps = locate_mlps(model)
+    text = model.config.get_text_config()
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    embeddings = text.vocab_size * text.hidden_size
+    working = max(1, parameters - embeddings * (1 if text.tie_word_embeddings else 2))
+
+    def lengths(chosen: list[Prompt]) -> list[int]:
+        return [len(chat.ids) for chat in encode_chats(tokenizer, [prompt.text for prompt in chosen])]
+
+    audited = [] if job == "edit" else lengths(list(prompts.report))
+    replies = config.audit.max_new_tokens * len(audited)
+    flops = _measured_flops(dtype, device, mlps[0].hidden_size, mlps[0].inner_size)
+    audit_seconds = (2 * working * sum(audited)) / (PROMPT_EFFICIENCY * flops) + (
+        2 * (working + embeddings) * replies / (REPLY_EFFICIENCY * flops)
+    )
+    width = 2 if dtype != "float32" else 4
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    head_size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    batch = min(config.audit.batch_size, len(audited))
+    longest = max(audited, default=0) + config.audit.max_new_tokens
+    cache = 2 * len(mlps) * heads * head_size * longest * batch * width
+    activations = batch * (4 * longest * mlps[0].inner_size * width + 2 * text.vocab_size * 4)
+    memory = cache + activations
+    seconds = {} if job == "edit" else {"audit before": audit_seconds}
+    pairs = keep = fit_tokens = edited = disk = 0
+    if job in ("run", "edit"):
+        anchors = prompts.anchors()
+        pairs, keep = len(anchors.pairs), len(anchors.keep)
+        settings = config.edit
+        edited = min(len(mlps), settings.layer_count if settings.layers == "auto" else len(settings.layers))
+        rows = settings.positions.template_tokens + settings.positions.prompt_mean + settings.positions.reply_tokens
+        lows = [low for _, low in anchors.pairs]
+        fit_tokens = sum(lengths([*anchors.reference_harmful, *lows, *anchors.keep]))
+        inner, hidden = mlps[0].inner_size, mlps[0].hidden_size
+        features = edited * (4 * pairs * rows * (inner + hidden) + 8 * inner * inner)
+        # Double-precision rows, their moments and the factorisation, for one matrix at a time.
+        solving = 8 * (pairs * rows * (inner + hidden) + 4 * inner * inner)
+        memory = max(memory, features + solving)
+        disk = features + edited * 4 * (settings.rank or hidden) * (inner + hidden)
+        seconds["edit"] = 2 * working * fit_tokens / (PROMPT_EFFICIENCY * flops) + edited * (
+            (8 * inner**3 + 4 * pairs * rows * inner**2) / (0.25 * flops)
+        )
+    if job in ("run", "verify"):
+        seconds["audit after"] = audit_seconds
+    return Plan(
+        model=config.model,
+        parameters=parameters,
+        dtype=dtype,
+        architecture=type(model).__name__,
+        hardware=hardware_line(device),
+        blocks=len(mlps),
+        matched=tuple(mlps),
+        edited_blocks=edited,
+        languages=prompts.report.languages,
+        report_prompts=len(audited),
+        anchor_pairs=pairs,
+        keep_prompts=keep,
+        report_tokens=sum(audited),
+        fit_tokens=fit_tokens,
+        reply_tokens=replies,
+        seconds=seconds,
+        memory_bytes=parameters * width + memory + (0 if device.startswith("cuda") else LIBRARIES_BYTES),
+        free_memory_bytes=free_memory(device),
+        disk_bytes=disk + 1000 * len(audited),
+        free_disk_bytes=free_disk(out.absolute()),
+    )
+
+
+def refuse_edited(model: Any) -> None:
+    """Refuses to edit a model that has an edit baked in.
+
+    Raises:
+        FingerprintMismatch: its configuration says so.
+    """
+    if getattr(model.config, CONFIG_MARK, None):
+        raise FingerprintMismatch("this model is already edited by lingualign; give its base model instead")
+
+
+def _skeleton(name: str) -> tuple[Any, Any]:
+    """The model without weights and its tokenizer."""
+    from accelerate import init_empty_weights
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    source = name
+    if name == SMALL_MODEL:
+        from lingualign.organism.build import small_model_folder
+
+        source = str(small_model_folder())
+    elif name.startswith((".", "/", "~")) and not Path(name).is_dir():
+        raise UserError(f"there is no folder {name}; give a local checkpoint folder, a hub id, or `small`")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        with init_empty_weights():
+            model = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+                AutoConfig.from_pretrained(source)
+            )
+    except (OSError, ValueError) as error:
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"cannot load {name}: {first_line} (give a local folder, a hub id you can reach, or `small`)"
+        ) from error
+    return model, tokenizer
+
+
+def _measured_flops(dtype: str, device: str, hidden: int, inner: int) -> float:
+    """Floating-point operations a second of a product of the model's own size, measured for about 0.2 s."""
+    import torch
+
+    rows = 512
+    left = torch.ones(rows, hidden, dtype=getattr(torch, dtype), device=device)
+    right = torch.ones(hidden, inner, dtype=left.dtype, device=device)
+
+    def seconds(repeats: int) -> float:
+        start = time.perf_counter()
+        for _ in range(repeats):
+            left @ right
+        if device.startswith("cuda"):
+            torch.cuda.synchronize()
+        return (time.perf_counter() - start) / repeats
+
+    once = max(seconds(2), 1e-6)
+    return 2 * rows * hidden * inner / seconds(max(2, min(2000, round(0.2 / once))))

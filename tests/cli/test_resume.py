@@ -1,0 +1,92 @@
+"""Killing a run at random moments loses nothing: the same command ends with the same replies and the same edit."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from cli.conftest import run_command, write_settings
+from lingualign.edit import Edit
+from lingualign.evaluate.store import ReplyStore
+from lingualign.pipeline import edit_hash
+
+KILLS = 8
+
+
+def _in_child(arguments: tuple[object, ...]) -> None:
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+    os._exit(run_command(*arguments))
+
+
+def _start(arguments: tuple[object, ...]) -> multiprocessing.Process:
+    # A fork has everything imported, so that the kill falls into the work and not into the start.
+    process = multiprocessing.get_context("fork").Process(target=_in_child, args=(arguments,))
+    process.start()
+    return process
+
+
+def _state(folder: Path) -> dict[str, int]:
+    """Sizes of the files of the work so far."""
+    sizes = {}
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            sizes[str(path)] = path.stat().st_size
+    return sizes
+
+
+def _kill_at_work(arguments: tuple[object, ...], folder: Path, changes: int, delay: float) -> bool:
+    """Kills a command some changes of the files and a moment into its work; whether it was still at it."""
+    process = _start(arguments)
+    seen = _state(folder)
+    while process.is_alive() and changes:
+        if (now := _state(folder)) != seen:
+            seen, changes = now, changes - 1
+        time.sleep(0.0005)
+    time.sleep(delay)
+    alive = process.is_alive()
+    process.kill()
+    process.join()
+    return alive
+
+
+def _replies(path: Path) -> dict[tuple[str, str, str], object]:
+    return {reply.key: reply for reply in ReplyStore(path).load()}
+
+
+@pytest.mark.parametrize("name", ["run", "edit"])
+def test_killed_command_ends_as_an_undisturbed_one(
+    name: str, tiny_model_folder: Path, prompts_file: Path, tmp_path: Path
+) -> None:
+    settings = write_settings(tmp_path / "settings.toml", prompts_file).resolve()
+    settings.write_text(settings.read_text().replace("batch_size = 4", "batch_size = 2"))
+    calm, killed = tmp_path / "calm", tmp_path / "killed"
+    if name == "edit":
+        calm, killed = calm / "edit.safetensors", killed / "edit.safetensors"
+    shared = (name, tiny_model_folder, "--config", settings, "--out")
+    assert run_command(*shared, calm) == 0
+
+    moments, most = random.Random(0), 5 if name == "run" else 2
+    killed_at_work = sum(
+        _kill_at_work((*shared, killed), killed.parent, moments.randint(1, most), moments.uniform(0, 0.02))
+        for _ in range(KILLS)
+    )
+    assert killed_at_work >= 1
+    assert run_command(*shared, killed) == 0
+
+    if name == "edit":
+        assert edit_hash(Edit.load(killed)) == edit_hash(Edit.load(calm))
+        assert not list(killed.parent.glob("*.partial"))
+        return
+    for file in ("before.jsonl", "after.jsonl"):
+        assert _replies(killed / file) == _replies(calm / file)
+    assert edit_hash(Edit.load(killed / "edit.safetensors")) == edit_hash(Edit.load(calm / "edit.safetensors"))
+    assert {path.name for path in killed.iterdir()} == {path.name for path in calm.iterdir()}

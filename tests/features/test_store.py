@@ -1,0 +1,79 @@
+"""The feature cache: the same numbers with and without it, and a killed collection goes on where it stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from lingualign.features.collect import Site
+from lingualign.features.positions import Positions
+from lingualign.features.store import FeatureSource
+from lingualign.models.chat import encode_chats
+from lingualign.models.locate import locate_mlps
+
+POSITIONS = Positions(template_tokens=2)
+TEXTS = [f"question number {index} about {'tea ' * (index % 4)}and cake" for index in range(11)]
+
+
+class _Stopped(Exception):
+    """Stands for a kill."""
+
+
+def _source(tiny_model, folder: Path | None, progress=None) -> FeatureSource:
+    return FeatureSource(tiny_model[0], "weights", cache=folder, shard=4, batch_tokens=64, progress=progress)
+
+
+def _sites(tiny_model) -> list[Site]:
+    first, second = locate_mlps(tiny_model[0])[:2]
+    return [Site(first.down, "input"), Site(second.down, "input")]
+
+
+@pytest.mark.parametrize("form", ["rows", "moments"])
+def test_cache_changes_nothing(tiny_model, tmp_path, form) -> None:
+    chats, sites = encode_chats(tiny_model[1], TEXTS), _sites(tiny_model)
+    plain = getattr(_source(tiny_model, None), form)(chats, sites, POSITIONS, "stage")
+    for _ in range(2):
+        cached = getattr(_source(tiny_model, tmp_path), form)(chats, sites, POSITIONS, "stage")
+        for site in sites:
+            left, right = (plain[site], cached[site]) if form == "rows" else (plain[site].outer, cached[site].outer)
+            assert torch.equal(left, right)
+
+
+@pytest.mark.parametrize("form", ["rows", "moments"])
+def test_interrupted_collection_resumes(tiny_model, tmp_path, form) -> None:
+    chats, sites = encode_chats(tiny_model[1], TEXTS), _sites(tiny_model)
+    expected = getattr(_source(tiny_model, None), form)(chats, sites, POSITIONS, "stage")
+
+    def stop_late(_stage: str, done: int, _total: int) -> None:
+        if done > 8:
+            raise _Stopped
+
+    with pytest.raises(_Stopped):
+        getattr(_source(tiny_model, tmp_path, stop_late), form)(chats, sites, POSITIONS, "stage")
+    seen: list[int] = []
+    source = _source(tiny_model, tmp_path, lambda _stage, done, _total: seen.append(done))
+    resumed = getattr(source, form)(chats, sites, POSITIONS, "stage")
+    if form == "moments":
+        assert min(seen) > 8, "the first two shards were collected again"
+    for site in sites:
+        left, right = (expected[site], resumed[site]) if form == "rows" else (expected[site].outer, resumed[site].outer)
+        assert torch.equal(left, right)
+
+
+def test_second_collection_runs_no_forward_pass(tiny_model, tmp_path, monkeypatch) -> None:
+    chats, sites = encode_chats(tiny_model[1], TEXTS), _sites(tiny_model)
+    _source(tiny_model, tmp_path).rows(chats, sites, POSITIONS, "stage")
+    monkeypatch.setattr(tiny_model[0], "forward", lambda *_args, **_kwargs: pytest.fail("the model was run"))
+    _source(tiny_model, tmp_path).rows(chats, sites[:1], POSITIONS, "stage")
+
+
+def test_damaged_entry_is_collected_again(tiny_model, tmp_path) -> None:
+    chats, sites = encode_chats(tiny_model[1], TEXTS), _sites(tiny_model)[:1]
+    expected = _source(tiny_model, tmp_path).rows(chats, sites, POSITIONS, "stage")
+    for entry in tmp_path.iterdir():
+        entry.write_bytes(entry.read_bytes()[:100])
+    assert torch.equal(
+        _source(tiny_model, tmp_path).rows(chats, sites, POSITIONS, "stage")[sites[0]], expected[sites[0]]
+    )
