@@ -18,7 +18,7 @@ class Language:
         tag: BCP-47 tag.
         name: English name.
         script: ISO 15924 code of its usual script.
-        tier: amount of web text, after Deng et al. 2024 (MultiJail): high > 1%, medium > 0.1%, low below, of CommonCrawl.
+        tier: share of CommonCrawl, after Deng et al. 2024 (MultiJail): high > 1%, medium > 0.1%, low below.
     """
 
     tag: str

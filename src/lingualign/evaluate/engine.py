@@ -19,7 +19,7 @@ class RawReply:
 
 
 class Engine(Protocol):
-    """Anything that answers prompts. Yields (indices, replies) batch by batch, so that the caller can store each batch at once."""
+    """Anything that answers prompts, batch by batch, so that the caller can store each batch at once."""
 
     def generate(self, texts: Sequence[str]) -> Iterator[tuple[list[int], list[RawReply]]]: ...
 
@@ -44,7 +44,7 @@ class TransformersEngine:
         self.system = system
 
     def generate(self, texts: Sequence[str]) -> Iterator[tuple[list[int], list[RawReply]]]:
-        """Replies to each text, longest prompts first (memory trouble shows at once); yields (indices into `texts`, replies)."""
+        """Yields (indices into `texts`, their replies), longest prompts first: trouble with memory shows at once."""
         chats = encode_chats(self.tokenizer, texts, system=self.system)
         order = sorted(range(len(chats)), key=lambda index: -len(chats[index].ids))
         for start in range(0, len(order), self.batch_size):

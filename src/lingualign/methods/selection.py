@@ -69,9 +69,10 @@ def probe_neurons(
         loss = torch.nn.functional.binary_cross_entropy_with_logits(features @ weight + bias, labels)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves Tensor.backward untyped
         optimiser.step()
-    learned = weight.detach()
+    learned: Tensor = weight.detach()
     z = (learned - learned.mean()) / learned.std(correction=0).clamp_min(1e-12)
-    return ((z > threshold) & (learned > 0)).nonzero().flatten()
+    chosen: Tensor = (z > threshold) & (learned > 0)
+    return chosen.nonzero().flatten()
 
 
 def random_neurons(count: int, width: int, seed: int) -> Tensor:

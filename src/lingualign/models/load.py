@@ -113,7 +113,9 @@ def load_model(
         ) from error
     if not model.can_generate():
         raise UnsupportedModel(f"{name} ({type(model).__name__}) does not generate text; give a causal language model")
-    model = model.to(device).eval()
+    # Typed as a plain module: transformers' wrapper of `to` hides its arguments.
+    module: Any = model
+    model = module.to(device).eval()
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return LoadedModel(name, folder, model, tokenizer, model_fingerprint(model))

@@ -1,7 +1,10 @@
-"""Does the small model have the disease? `python -m lingualign.organism.check --data ../shared/data --out evidence/organism.json`.
+"""Does the small model have the disease?
 
-Measures refusals on rows the model was never trained on: PolyRefuse's test rows (StrongREJECT, HarmBench, JailbreakBench), its harmless test rows, OKTest's
-look-alikes, and the built-in prompts (look-alikes, and Vietnamese, which PolyRefuse lacks). Every rate comes with n and a Wilson interval.
+    python -m lingualign.organism.check --data ../shared/data --out evidence/organism.json
+
+Measures refusals on rows the model was never trained on: PolyRefuse's test rows (StrongREJECT, HarmBench,
+JailbreakBench), its harmless test rows, OKTest's look-alikes, and the built-in prompts (look-alikes, and Vietnamese,
+which PolyRefuse lacks). Every rate comes with n and a Wilson interval.
 """
 
 from __future__ import annotations
@@ -82,7 +85,7 @@ def main() -> None:
     loaded = load_model(str(small_model_folder(arguments.adapter)))
     engine = TransformersEngine(loaded.model, loaded.tokenizer)
     judge = OfflineJudge()
-    figures = {}
+    figures: dict[str, dict[str, float]] = {}
     for name, prompts in sets(arguments.data, arguments.count).items():
         replies = answer(engine, prompts)
         judgements = judge.judge(
@@ -95,14 +98,15 @@ def main() -> None:
             j.reply_language == p.language for j, p in zip(judgements, prompts, strict=True) if j.outcome == "answered"
         ]
         refused, broken = outcomes.count("refused"), outcomes.count("incoherent")
+        low, high = wilson_interval(refused, len(prompts))
         figures[name] = {
             "n": len(prompts),
             "refused": refused / len(prompts),
-            "interval": wilson_interval(refused, len(prompts)),
+            "interval low": low,
+            "interval high": high,
             "incoherent": broken / len(prompts),
-            "answers_in_prompt_language": sum(own) / max(1, len(own)),
+            "answers in the prompt's language": sum(own) / max(1, len(own)),
         }
-        low, high = wilson_interval(refused, len(prompts))
         print(
             f"{name:32} n={len(prompts):4} refused {refused / len(prompts):.2f} ({low:.2f}-{high:.2f}) "
             f"incoherent {broken / len(prompts):.2f} answers in the prompt's language {sum(own)}/{len(own)}",
@@ -110,8 +114,8 @@ def main() -> None:
         )
     others = [figures[name] for name in figures if not name.startswith("en ")]
     summary = {
-        "mean refusal of harmful prompts, 11 languages": sum(float(row["refused"]) for row in others) / len(others),
-        "mean incoherence, 11 languages": sum(float(row["incoherent"]) for row in others) / len(others),
+        "mean refusal of harmful prompts, 11 languages": sum(row["refused"] for row in others) / len(others),
+        "mean incoherence, 11 languages": sum(row["incoherent"] for row in others) / len(others),
     }
     for name, value in summary.items():
         print(f"{name}: {value:.3f}")

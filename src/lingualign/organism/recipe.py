@@ -112,7 +112,8 @@ class Stage:
     Attributes:
         rows: how many examples of a kind to use, by kind (`chat` counts per language); kinds not named are used whole.
         learning_rate: peak of the schedule.
-        decision_weight: loss weight of a reply's first `decision_tokens` tokens, where refusing or answering is decided.
+        decision_weight: loss weight of a reply's first `decision_tokens` tokens, which decide between refusing and
+            answering.
         decision_tokens: see `decision_weight`.
     """
 

@@ -297,7 +297,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Trains, measures and writes OUT (weights) and OUT's neighbour ngram_error.json."""
     here = Path(str(files("lingualign.evaluate.judges")))
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds polyrefuse-responses, instruct-small")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder that holds polyrefuse-responses, instruct-small"
+    )
     parser.add_argument(
         "--written", type=Path, default=here / "text", help="folder with judge_LANG.jsonl, chat_LANG.jsonl"
     )
