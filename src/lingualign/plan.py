@@ -198,6 +198,8 @@ def _skeleton(name: str) -> tuple[Any, Any]:
             model = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]  # transformers leaves it untyped
                 AutoConfig.from_pretrained(source)
             )
+        # Moving to the meta device unties shared embeddings; counted twice they would double the small model.
+        model.tie_weights()
     except (OSError, ValueError) as error:
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
