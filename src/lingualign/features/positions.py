@@ -24,7 +24,7 @@ class Positions:
     Attributes:
         template_tokens: number of last tokens of the rendered prompt, the reply's starting point included.
         prompt_mean: whether to add one row, the mean over the user's tokens.
-        reply_tokens: number of first reply tokens.
+        reply_tokens: number of first reply tokens; a shorter reply repeats its last.
     """
 
     template_tokens: int = 4
@@ -55,11 +55,10 @@ class Positions:
         """
         selection = torch.zeros(len(chats), self.rows, width)
         for batch_index, (chat, offset) in enumerate(zip(chats, offsets, strict=True)):
-            if self.template_tokens > chat.prompt_length or chat.prompt_length + self.reply_tokens > len(chat.ids):
+            if self.template_tokens > chat.prompt_length:
                 raise ConfigError(
-                    f"a chat of {chat.prompt_length} prompt and {len(chat.ids) - chat.prompt_length} reply tokens "
-                    "is too short for "
-                    f"{self.template_tokens} template and {self.reply_tokens} reply positions; ask for fewer"
+                    f"a chat of {chat.prompt_length} prompt tokens is too short for {self.template_tokens} template "
+                    "positions; ask for fewer"
                 )
             row = 0
             first = chat.prompt_length - self.template_tokens
@@ -71,6 +70,7 @@ class Positions:
                 selection[batch_index, row, offset + start : offset + stop] = 1.0 / max(1, stop - start)
                 row += 1
             for position in range(chat.prompt_length, chat.prompt_length + self.reply_tokens):
-                selection[batch_index, row, offset + position] = 1.0
+                # A reply that ends earlier gives its last token again, so that every chat has the same rows.
+                selection[batch_index, row, offset + min(position, len(chat.ids) - 1)] = 1.0
                 row += 1
         return selection
