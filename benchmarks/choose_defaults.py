@@ -23,9 +23,10 @@ from lingualign.evaluate.engine import TransformersEngine
 from lingualign.evaluate.judge import OfflineJudge
 from lingualign.evaluate.schema import Reply
 from lingualign.evaluate.store import ReplyStore
-from lingualign.methods.anchors import build_anchors
 from lingualign.models.load import LoadedModel, load_model
 from lingualign.organism.build import cache_folder
+from lingualign.pipeline import fit_edit
+from lingualign.prompts import RunPrompts
 from lingualign.runs import content_hash
 
 #: What is changed, one at a time, against the demo's settings.
@@ -34,20 +35,23 @@ VARIATIONS: tuple[dict[str, Any], ...] = (
     {"strength": 0.0},
     {"layers": [4, 5, 6, 7, 8, 9]},
     {"layers": [6, 7, 8, 9, 10, 11]},
-    {"layers": [8, 9, 10]},
-    {"layers": [10, 11, 12, 13, 14, 15]},
+    {"layers": [11, 12, 13]},
+    {"layers": [12, 13, 14, 15]},
     {"layers": "auto"},
     {"keep_weight": 0.3},
-    {"keep_weight": 3.0},
+    {"keep_weight": 1.0},
     {"keep_weight": 10.0},
+    {"reference_weight": 1.0},
     {"ridge": 1e-4},
     {"ridge": 1e-2},
     {"rank": 16},
     {"rank": 32},
     {"rank": 64},
     {"rank": 256},
-    {"positions": {"template_tokens": 1}},
-    {"positions": {"template_tokens": 4, "prompt_mean": True}},
+    {"positions": {"template_tokens": 5}},
+    {"positions": {"template_tokens": 5, "prompt_mean": True}},
+    {"positions": {"template_tokens": 5, "reply_tokens": 2}},
+    {"positions": {"template_tokens": 5, "reply_tokens": 8}},
     {"propagation": "sequential"},
     {"propagation": "split"},
     {"null_space": 0.01},
@@ -61,14 +65,12 @@ VARIATIONS: tuple[dict[str, Any], ...] = (
 
 def measure(loaded: LoadedModel, prompts: PromptSet, settings: EditSettings, work: Path) -> dict[str, Any]:
     """Fits on the fit split and audits the select split; rates are means over languages."""
-    anchors = build_anchors(prompts.where(splits=["fit"]), "en", DEMO_ANCHORS)
-    edit = settings.method().fit(
-        loaded.model, loaded.tokenizer, anchors, cache=work / "features", fingerprint=loaded.fingerprint
-    )
+    used = RunPrompts(prompts.where(splits=["fit"]), prompts.where(splits=["select"]), "en", DEMO_ANCHORS, None)
+    edit = fit_edit(loaded, used, settings, features=work / "features")
     engine = TransformersEngine(loaded.model, loaded.tokenizer)
     store = ReplyStore(work / f"replies-{content_hash([loaded.fingerprint, settings.model_dump(mode='json')])}.jsonl")
     with edit.applied(loaded.model):
-        replies = run_audit(engine, OfflineJudge(), prompts.where(splits=["select"]), store)
+        replies = run_audit(engine, OfflineJudge(), used.report, store)
     others = [language for language in prompts.languages if language != "en"]
     unseen = [language for language in others if language not in DEMO_ANCHORS]
 

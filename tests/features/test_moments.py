@@ -67,3 +67,14 @@ def test_many_batches_do_not_lose_precision() -> None:
         moments.add(rows)
     values = rows.numpy().astype(np.float64)
     np.testing.assert_allclose(moments.gram.numpy(), values.T @ values / 1000, rtol=1e-6)
+
+
+def test_weighted_rows_count_that_often() -> None:
+    rows = torch.randn(5, 4, generator=torch.Generator().manual_seed(1))
+    once, thrice = Moments.empty(4), Moments.empty(4)
+    once.add(rows)
+    thrice.add(rows.repeat(3, 1))
+    weighted = once.weighted(3.0)
+    assert weighted.count == thrice.count
+    assert torch.allclose(weighted.outer, thrice.outer)
+    assert torch.allclose(weighted.mean, thrice.mean)

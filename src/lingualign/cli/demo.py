@@ -13,7 +13,12 @@ DEMO_FIT_SEEDS_PER_KIND: int | None = None
 #: Languages the edit is fitted on; Japanese, Indonesian, Spanish and German are left to show what carries over.
 DEMO_ANCHORS = ("zh", "vi", "th", "bn", "he", "ar", "ko", "sw", "it")
 #: Settings of the edit that differ from the method's defaults, chosen on the select split (docs/choosing-defaults.md).
-DEMO_EDIT: dict[str, Any] = {"layers": [12, 13, 14, 15], "positions": {"template_tokens": 5}}
+DEMO_EDIT: dict[str, Any] = {
+    "layers": [9, 10, 11, 12, 13, 14, 15],
+    "keep_weight": 3.0,
+    "reference_weight": 9.0,
+    "positions": {"template_tokens": 5, "reply_tokens": 4},
+}
 
 
 def demo(

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from lingualign import __version__
@@ -70,6 +71,8 @@ class SparseWeightEdit:
         target: `pre` or `post`, the paper family's target.
         rank: r, or None for no constraint.
         keep_weight: γ, weight of the keep set.
+        reference_weight: how many times each of the reference language's harmful prompts counts in the keep set, where
+            they are few; without it the edit may cost refusals in the reference language.
         ridge: λ, relative to the mean diagonal of the system.
         null_space: if given, the edit is confined to the directions that carry at most this share of the keep set's
             second moment.
@@ -94,6 +97,7 @@ class SparseWeightEdit:
         target: Literal["pre", "post"] = "pre",
         rank: int | None = 128,
         keep_weight: float = 1.0,
+        reference_weight: float = 1.0,
         ridge: float = 1e-3,
         null_space: float | None = None,
         propagation: Literal["none", "sequential", "split"] = "none",
@@ -112,6 +116,7 @@ class SparseWeightEdit:
         self.target = target
         self.rank = rank
         self.keep_weight = keep_weight
+        self.reference_weight = reference_weight
         self.ridge = ridge
         self.null_space = null_space
         self.propagation = propagation
@@ -213,6 +218,7 @@ class _Fit:
         self.reference_chats = encode(self.references, self.references)
         self.low_chats = encode(self.low, [reference for reference, _ in anchors.pairs])
         self.keep_chats = encode(anchors.keep, anchors.keep)
+        self._keep = list(zip(anchors.keep, self.keep_chats, strict=True))
         self.solve_seconds = 0.0
         self.diagnostics: list[dict[str, Any]] = []
         self.layer_scores: list[float] | None = None
@@ -345,9 +351,20 @@ class _Fit:
         method, positions = self.method, self.method.positions
         row_count = (len(self.low_chats) + len(self.keep_chats)) * positions.rows
         narrow = row_count < min(self.mlps[0].inner_size, self.mlps[0].hidden_size)
+        reference = [chat for prompt, chat in self._keep if prompt.kind == "harmful"]
+        others = [chat for prompt, chat in self._keep if prompt.kind != "harmful"]
+        weight = method.reference_weight
         if method.solver == "dual" or (method.solver == "auto" and narrow and method.null_space is None):
-            return self.source.rows(self.keep_chats, inputs, positions, "keep set")
-        return self.source.moments(self.keep_chats, inputs, positions, "keep set")
+            rows = self.source.rows([*others, *reference], inputs, positions, "keep set")
+            counts = torch.tensor([1.0] * len(others) + [weight] * len(reference))
+            # Mean second moments of the scaled rows equal those of rows counted `weight` times.
+            scale = (counts / counts.mean()).sqrt()[:, None, None]
+            return {site: values * scale for site, values in rows.items()}
+        kept = self.source.moments(others, inputs, positions, "keep set")
+        if not reference:
+            return kept
+        fixed = self.source.moments(reference, inputs, positions, "keep set, reference")
+        return {site: kept[site].merged(fixed[site].weighted(weight)) for site in inputs}
 
     def _solve_matrix(self, matrix: Matrix, rows: Tensor, target: Tensor, keep: Tensor | Moments) -> Solution:
         method = self.method

@@ -1,0 +1,141 @@
+"""The whole fit on a tiny model: what it aims at, what it may touch, and that both solvers mean the same."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+
+from lingualign.data.schema import KINDS, Prompt, PromptSet
+from lingualign.errors import ConfigError
+from lingualign.features.collect import Site, collect_rows
+from lingualign.features.positions import Positions
+from lingualign.methods.anchors import Anchors, build_anchors
+from lingualign.methods.sparse_weight_edit import SparseWeightEdit
+from lingualign.models.chat import encode_chats
+from lingualign.models.locate import locate_mlps
+
+POSITIONS = Positions(template_tokens=2)
+WORDS = ("tea", "bread", "river", "stone", "cloud", "music", "garden", "winter")
+
+
+@pytest.fixture
+def anchors() -> Anchors:
+    prompts = [
+        Prompt(str(number), language, kind, f"{kind} {language} {word} {WORDS[number - 1]} {number}")
+        for language in ("en", "it")
+        for kind in KINDS
+        for number, word in enumerate(WORDS)
+    ]
+    return build_anchors(PromptSet(prompts), "en", ["it"])
+
+
+def _rows(tiny_model: Any, texts: list[str], site: Site) -> torch.Tensor:
+    return collect_rows(tiny_model[0], encode_chats(tiny_model[1], texts), [site], POSITIONS)[site]
+
+
+def test_output_moves_to_the_reference_and_the_model_is_left_alone(tiny_model: Any, anchors: Anchors) -> None:
+    model, tokenizer = tiny_model
+    before = copy.deepcopy(model.state_dict())
+    edit = SparseWeightEdit(layers=[1], keep_weight=0.0, ridge=1e-6, rank=None, positions=POSITIONS).fit(
+        model, tokenizer, anchors
+    )
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    site = Site(locate_mlps(model)[1].down, "output")
+    reference = _rows(tiny_model, [pair[0].text for pair in anchors.pairs], site)
+    texts = [pair[1].text for pair in anchors.pairs]
+    gap = (_rows(tiny_model, texts, site) - reference).norm()
+    with edit.applied(model):
+        assert (_rows(tiny_model, texts, site) - reference).norm() < 0.05 * gap
+    assert edit.manifest["diagnostics"][0]["explained"] > 0.99
+
+
+@pytest.mark.parametrize("selection", ["paper", "random", "probe"])
+def test_only_declared_rows_or_columns_change(tiny_model: Any, anchors: Anchors, selection: str) -> None:
+    model, tokenizer = tiny_model
+    for family, axis in (("paper", 0), ("output", 1)):
+        fraction = None if selection == "probe" else 0.25
+        method = SparseWeightEdit(
+            family=family,  # type: ignore[arg-type]
+            selection=selection,  # type: ignore[arg-type]
+            fraction=fraction,
+            layers=[0],
+            positions=POSITIONS,
+        )
+        if selection == "probe":
+            # Eight prompts a class may teach the probe nothing: then the error says so.
+            try:
+                edit = method.fit(model, tokenizer, anchors)
+            except ConfigError as error:
+                assert "passes the selection" in str(error)
+                continue
+        else:
+            edit = method.fit(model, tokenizer, anchors)
+        assert len(edit.deltas) == (2 if family == "paper" else 1)
+        for delta in edit.deltas.values():
+            index = delta.rows if axis == 0 else delta.columns
+            assert index is not None
+            changed = delta.dense().abs().sum(1 - axis).nonzero().flatten()
+            assert set(changed.tolist()) <= set(index.tolist())
+            if fraction:
+                assert len(index) == round(fraction * delta.shape[axis])
+
+
+@pytest.mark.parametrize("weight", [1.0, 5.0])
+def test_primal_and_dual_fit_the_same_edit(tiny_model: Any, anchors: Anchors, weight: float) -> None:
+    edits = [
+        SparseWeightEdit(
+            layers=[2],
+            rank=3,
+            reference_weight=weight,
+            positions=POSITIONS,
+            solver=solver,  # type: ignore[arg-type]
+        ).fit(*tiny_model, anchors)
+        for solver in ("primal", "dual")
+    ]
+    for name, delta in edits[0].deltas.items():
+        other = edits[1].deltas[name].dense()
+        assert (delta.dense() - other).norm() < 1e-3 * other.norm()
+
+
+def test_reference_weight_protects_the_reference(tiny_model: Any, anchors: Anchors) -> None:
+    site = Site(locate_mlps(tiny_model[0])[1].down, "input")
+    rows = _rows(tiny_model, [prompt.text for prompt in anchors.reference_harmful], site).flatten(0, 1)
+
+    def leak(weight: float) -> float:
+        method = SparseWeightEdit(layers=[1], reference_weight=weight, positions=POSITIONS)
+        delta = next(iter(method.fit(*tiny_model, anchors).deltas.values()))
+        return float((rows @ delta.dense().T).norm())
+
+    assert leak(100.0) < 0.5 * leak(1.0)
+
+
+@pytest.mark.parametrize("propagation", ["sequential", "split"])
+def test_propagation_changes_later_layers_only(tiny_model: Any, anchors: Anchors, propagation: str) -> None:
+    def fit(how: str) -> Any:
+        return SparseWeightEdit(layers=[1, 2], propagation=how, positions=POSITIONS).fit(*tiny_model, anchors)  # type: ignore[arg-type]
+
+    plain, carried = fit("none"), fit(propagation)
+    first, second = plain.deltas
+    share = 2 if propagation == "split" else 1
+    assert torch.allclose(plain.deltas[first].dense(), share * carried.deltas[first].dense(), atol=1e-5)
+    assert not torch.allclose(plain.deltas[second].dense(), carried.deltas[second].dense(), atol=1e-6)
+
+
+def test_settings_that_cannot_work_are_named(tiny_model: Any, anchors: Anchors) -> None:
+    with pytest.raises(ConfigError, match="it has blocks 0 to 3"):
+        SparseWeightEdit(layers=[9], positions=POSITIONS).fit(*tiny_model, anchors)
+    with pytest.raises(ConfigError, match="set reply_tokens to 0"):
+        SparseWeightEdit(layers=[1], positions=Positions(1, reply_tokens=2)).fit(*tiny_model, anchors)
+    with pytest.raises(ConfigError, match="solver='primal'"):
+        SparseWeightEdit(solver="dual", null_space=0.1)
+
+
+def test_layers_are_chosen_without_labels(tiny_model: Any, anchors: Anchors) -> None:
+    edit = SparseWeightEdit(layer_count=2, positions=POSITIONS).fit(*tiny_model, anchors)
+    layers = edit.manifest["layers"]
+    assert len(layers) == 2
+    assert layers[1] == layers[0] + 1
+    assert len(edit.manifest["layer_scores"]) == 4
