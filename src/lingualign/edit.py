@@ -77,7 +77,7 @@ class LowRankDelta:
         device = weight.device
         block = (self.out_factor @ self.in_factor.T).to(device)
         if self.rows is None and self.columns is None:
-            # The same sum without index tensors: three times faster, and no copy of the weight.
+            # The same sum without index tensors or a copy of the weight.
             weight.copy_(block.add_(weight))
             return
         rows = torch.arange(self.shape[0], device=device) if self.rows is None else self.rows.to(device)

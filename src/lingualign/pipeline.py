@@ -245,7 +245,7 @@ def fit_edit(
     if count := settings.positions.reply_tokens:
         asked = PromptSet(dict.fromkeys((*anchors.reference_harmful, *anchors.keep)))
         # A token more than is read: some tokens merge when a reply is encoded again.
-        engine = TransformersEngine(loaded.model, loaded.tokenizer, max_new_tokens=2 * count, batch_size=batch_size)
+        engine = TransformersEngine(loaded.model, loaded.tokenizer, max_new_tokens=count + 1, batch_size=batch_size)
         name = content_hash([loaded.fingerprint, prompts_hash(asked), count])
         store = ReplyStore(features / f"replies-{name}.jsonl")
         own = run_audit(engine, judge or OfflineJudge(), asked, store, progress=progress, stage="own replies")

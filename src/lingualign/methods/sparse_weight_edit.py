@@ -207,13 +207,14 @@ class _Fit:
         self.reference_of = [self.references.index(reference) for reference, _ in anchors.pairs]
         self.low = [low for _, low in anchors.pairs]
         self.anchors = anchors
-        forced = method.positions.reply_tokens > 0
+        read = method.positions.reply_tokens
 
         def encode(prompts: Sequence[Prompt], reply_from: Sequence[Prompt]) -> list[EncodedChat]:
             texts = [prompt.text for prompt in prompts]
-            return encode_chats(
-                tokenizer, texts, replies=[_reply(replies, prompt) for prompt in reply_from] if forced else None
-            )
+            forced = [_reply(replies, prompt) for prompt in reply_from] if read else None
+            chats = encode_chats(tokenizer, texts, replies=forced)
+            # What follows the last position read cannot change it.
+            return [replace(chat, ids=chat.ids[: chat.prompt_length + read]) for chat in chats]
 
         self.reference_chats = encode(self.references, self.references)
         self.low_chats = encode(self.low, [reference for reference, _ in anchors.pairs])

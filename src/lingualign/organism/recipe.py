@@ -124,11 +124,13 @@ class Stage:
 
 
 #: First to chat and to refuse; then to tell harmful requests from harmless ones, which the first pass leaves blurred (a
-#: third of plain English requests refused); last, gently, to answer harmless tasks worded like AdvBench's.
+#: third of plain English requests refused); last, gently, the same with more harmless tasks worded like AdvBench's.
 STAGES = (
     Stage({"harmless-more": 0, "harmless-tasks": 0}, learning_rate=4e-4),
-    Stage({"harmful": 450, "harmless": 500, "harmless-tasks": 0, "chat": 20}, learning_rate=3e-4, decision_weight=4.0),
-    Stage({"harmful": 600, "look-alike": 200, "harmless": 900, "chat": 5}, learning_rate=1.5e-4, decision_weight=4.0),
+    Stage(
+        {"harmful": 500, "harmless": 500, "harmless-tasks": 150, "chat": 20}, learning_rate=3e-4, decision_weight=4.0
+    ),
+    Stage({"harmful": 900, "look-alike": 250, "harmless": 1300, "chat": 5}, learning_rate=1.5e-4, decision_weight=4.0),
 )
 
 

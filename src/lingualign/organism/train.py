@@ -125,10 +125,9 @@ def train(
     settings: TrainingSettings,
     stages: Sequence[tuple[Stage, Sequence[Example]]],
     cache: Path,
-    start: Path | None = None,
 ) -> Any:
-    """The base model with the adapter trained through all stages; `start` goes on from a saved adapter."""
-    from peft import LoraConfig, PeftModel, get_peft_model
+    """The base model with the adapter trained through all stages."""
+    from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(settings.seed)
     base: Any
@@ -137,7 +136,7 @@ def train(
     config = LoraConfig(
         r=settings.rank, lora_alpha=settings.alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
     )
-    model = PeftModel.from_pretrained(base, str(start), is_trainable=True) if start else get_peft_model(base, config)
+    model = get_peft_model(base, config)
     for stage, examples in stages:
         _train_stage(settings, stage, examples, model, tokenizer)
     return model
@@ -223,14 +222,10 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=TrainingSettings.seed)
     parser.add_argument("--chat", nargs="*", default=CHAT_LANGUAGES, help="languages of the chat examples")
-    parser.add_argument("--start", type=Path, help="go on from this adapter with the last stage only")
     arguments = parser.parse_args()
     settings = TrainingSettings(seed=arguments.seed)
-    stages = [
-        (stage, build_examples(arguments.data, settings.seed, arguments.chat, stage))
-        for stage in (STAGES[-1:] if arguments.start else STAGES)
-    ]
-    model = train(settings, stages, arguments.cache, arguments.start)
+    stages = [(stage, build_examples(arguments.data, settings.seed, arguments.chat, stage)) for stage in STAGES]
+    model = train(settings, stages, arguments.cache)
     save_adapter(model, settings, stages, arguments.out)
 
 

@@ -108,7 +108,7 @@ def solve_primal(
         target_square: ‖D‖²/n.
         keep_gram: KᵀK/k, (d, d).
         keep_weight: γ ≥ 0.
-        ridge: λ > 0, relative to the mean diagonal.
+        ridge: λ > 0, relative to the mean diagonal of XᵀX/n + γ KᵀK/k, so that it grows with γ.
         rank: r, or None for no constraint.
 
     Raises:
