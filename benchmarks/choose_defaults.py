@@ -65,7 +65,9 @@ VARIATIONS: tuple[dict[str, Any], ...] = (
 
 def measure(loaded: LoadedModel, prompts: PromptSet, settings: EditSettings, work: Path) -> dict[str, Any]:
     """Fits on the fit split and audits the select split; rates are means over languages."""
-    used = RunPrompts(prompts.where(splits=["fit"]), prompts.where(splits=["select"]), "en", DEMO_ANCHORS, None)
+    used = RunPrompts(
+        prompts.where(splits=["fit"]), PromptSet([]), prompts.where(splits=["select"]), "en", DEMO_ANCHORS, None
+    )
     edit = fit_edit(loaded, used, settings, features=work / "features")
     engine = TransformersEngine(loaded.model, loaded.tokenizer)
     store = ReplyStore(work / f"replies-{content_hash([loaded.fingerprint, settings.model_dump(mode='json')])}.jsonl")

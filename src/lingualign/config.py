@@ -50,6 +50,7 @@ class PromptSettings(_Settings):
         keep_languages: languages of the keep set; by default the anchors' and the reference.
         seeds_per_kind: audit only the first seeds of each kind.
         fit_seeds_per_kind: fit on only the first seeds of each kind.
+        select_seeds_per_kind: where layers are chosen on the select split, audit only the first seeds of each kind.
     """
 
     sources: tuple[str, ...] = Field(default=("builtin",), min_length=1)
@@ -58,6 +59,7 @@ class PromptSettings(_Settings):
     keep_languages: Languages | None = None
     seeds_per_kind: int | None = Field(default=None, ge=1)
     fit_seeds_per_kind: int | None = Field(default=None, ge=2)
+    select_seeds_per_kind: Annotated[int | None, BeforeValidator(_none)] = Field(default=14, ge=1)
 
 
 class AuditSettings(_Settings):
@@ -77,14 +79,18 @@ class PositionSettings(_Settings):
 
 
 class EditSettings(_Settings):
-    """Parameters of `SparseWeightEdit`, with its names and defaults."""
+    """Parameters of `SparseWeightEdit`, with its names and defaults.
+
+    One value more: `layers = "select"` fits windows of `layer_count` blocks and takes the one that does best on the
+    select split (`lingualign.layer_search`).
+    """
 
     family: Literal["output", "paper"] = "output"
     selection: Literal["paper", "probe", "random", "all"] = "all"
     fraction: float | None = Field(default=None, gt=0, le=1)
     magnitude_threshold: float = 2.0
     effect_threshold: float = 1.0
-    layers: tuple[int, ...] | Literal["auto"] = "auto"
+    layers: tuple[int, ...] | Literal["auto", "select"] = "auto"
     layer_count: int = Field(default=6, ge=1)
     target: Literal["pre", "post"] = "pre"
     rank: Annotated[int | None, BeforeValidator(_none)] = Field(default=128, ge=1)

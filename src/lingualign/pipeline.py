@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from lingualign import __version__
-from lingualign.config import EditSettings, RunConfig, dump_config
+from lingualign.config import AuditSettings, EditSettings, RunConfig, dump_config
 from lingualign.data.schema import PromptSet
 from lingualign.edit import Edit
-from lingualign.errors import NotEnoughMemory
+from lingualign.errors import DataError, NotEnoughMemory
 from lingualign.evaluate.audit import run_audit
 from lingualign.evaluate.engine import TransformersEngine
 from lingualign.evaluate.gates import Gate
@@ -24,8 +25,10 @@ from lingualign.evaluate.judge import Judge, OfflineJudge
 from lingualign.evaluate.schema import Reply
 from lingualign.evaluate.store import ReplyStore
 from lingualign.events import Progress, silent
+from lingualign.layer_search import Trial, candidate_windows, measured, search_layers
 from lingualign.methods.controls import sham_edit
 from lingualign.models.load import LoadedModel, load_model
+from lingualign.models.locate import locate_mlps
 from lingualign.plan import refuse_edited
 from lingualign.prompts import RunPrompts, prompts_hash, resolve_prompts
 from lingualign.report.data import Arm
@@ -143,7 +146,7 @@ class Run:
                 self.prompts,
                 settings,
                 features=self.folder.path / "features",
-                batch_size=self.config.audit.batch_size,
+                audit=self.config.audit,
                 judge=self.judge,
                 progress=self.progress,
             )
@@ -224,7 +227,7 @@ def fit_edit(
     settings: EditSettings,
     *,
     features: Path,
-    batch_size: int = 64,
+    audit: AuditSettings | None = None,
     judge: Judge | None = None,
     progress: Progress = silent,
 ) -> Edit:
@@ -235,20 +238,32 @@ def fit_edit(
         prompts: their fit split is used.
         settings: the method's parameters.
         features: folder of collected features; a killed fit resumes from it.
-        batch_size: chats per batch where the model's own replies are needed.
-        judge: judges those replies, which is recorded and not used.
+        audit: how replies are generated where the model's own are needed, or where layers are chosen by measurement.
+        judge: judges those replies.
         progress: called as work goes on.
+
+    Raises:
+        DataError: layers are to be chosen on the select split, and it is empty.
     """
     refuse_edited(loaded.model)
+    audit = audit or AuditSettings()
+    judge = judge or OfflineJudge()
+    if settings.layers == "select":
+        layers, trials = _search(loaded, prompts, settings, features, audit, judge, progress)
+        found = settings.model_copy(update={"layers": layers})
+        edit = fit_edit(loaded, prompts, found, features=features, audit=audit, judge=judge, progress=progress)
+        return replace(edit, manifest={**edit.manifest, "layer_trials": trials})
     anchors = prompts.anchors()
     replies = {}
     if count := settings.positions.reply_tokens:
         asked = PromptSet(dict.fromkeys((*anchors.reference_harmful, *anchors.keep)))
         # A token more than is read: some tokens merge when a reply is encoded again.
-        engine = TransformersEngine(loaded.model, loaded.tokenizer, max_new_tokens=count + 1, batch_size=batch_size)
+        engine = TransformersEngine(
+            loaded.model, loaded.tokenizer, max_new_tokens=count + 1, batch_size=audit.batch_size
+        )
         name = content_hash([loaded.fingerprint, prompts_hash(asked), count])
         store = ReplyStore(features / f"replies-{name}.jsonl")
-        own = run_audit(engine, judge or OfflineJudge(), asked, store, progress=progress, stage="own replies")
+        own = run_audit(engine, judge, asked, store, progress=progress, stage="own replies")
         replies = {reply.key: reply.text for reply in own}
     return settings.method().fit(
         loaded.model,
@@ -259,6 +274,46 @@ def fit_edit(
         replies=replies,
         progress=progress,
     )
+
+
+def _search(
+    loaded: LoadedModel,
+    prompts: RunPrompts,
+    settings: EditSettings,
+    features: Path,
+    audit: AuditSettings,
+    judge: Judge,
+    progress: Progress,
+) -> tuple[tuple[int, ...], list[dict[str, Any]]]:
+    """The window of blocks that does best on the select split, and all that were tried; resumes like an audit."""
+    if not any(prompt.kind == "harmful" for prompt in prompts.select):
+        raise DataError(
+            'layers = "select" needs harmful prompts in the select split; mark some in the split column, '
+            'or give layers = "auto"'
+        )
+    engine = TransformersEngine(
+        loaded.model,
+        loaded.tokenizer,
+        max_new_tokens=audit.max_new_tokens,
+        batch_size=audit.batch_size,
+        system=audit.system,
+    )
+
+    def replies(edit: Edit, stage: str) -> list[Reply]:
+        name = content_hash([loaded.fingerprint, edit_hash(edit), prompts_hash(prompts.select), audit.max_new_tokens])
+        store = ReplyStore(features / f"select-{name}.jsonl")
+        with edit.applied(loaded.model):
+            return run_audit(engine, judge, prompts.select, store, progress=progress, stage=stage)
+
+    before = replies(Edit({}, {}), "choosing layers: no edit")
+
+    def trial(window: tuple[int, ...]) -> Trial:
+        tried = settings.model_copy(update={"layers": window})
+        edit = fit_edit(loaded, prompts, tried, features=features, audit=audit, judge=judge, progress=progress)
+        after = replies(edit, f"choosing layers: {window[0]} to {window[-1]}")
+        return measured(window, before, after, prompts.reference)
+
+    return search_layers(candidate_windows(settings.layer_count, len(locate_mlps(loaded.model))), trial)
 
 
 @dataclass(frozen=True)
@@ -335,6 +390,7 @@ def _fit_fingerprint(config: RunConfig, prompts: RunPrompts) -> dict[str, str]:
     settings = config.edit.model_dump(mode="json")
     return {
         **{f"edit setting {name}": str(value) for name, value in settings.items()},
+        **({"select prompts": prompts_hash(prompts.select)} if config.edit.layers == "select" else {}),
         "reference language": prompts.reference,
         "anchor languages": ", ".join(prompts.anchor_languages),
         "keep languages": ", ".join(prompts.keep_languages or ()) or "as the anchors",

@@ -16,6 +16,7 @@ from lingualign.data.schema import Prompt
 from lingualign.edit import CONFIG_MARK
 from lingualign.errors import FingerprintMismatch, NotEnoughMemory, UserError
 from lingualign.hardware import GIBIBYTE, check_device, free_disk, free_memory, hardware_line
+from lingualign.layer_search import candidate_windows
 from lingualign.models.chat import encode_chats
 from lingualign.models.load import SMALL_MODEL, default_device, resolve_precision
 from lingualign.models.locate import MlpMatrices, locate_mlps
@@ -131,19 +132,25 @@ def make_plan(config: RunConfig, prompts: RunPrompts, out: Path, job: Job = "run
         anchors = prompts.anchors()
         pairs, keep = len(anchors.pairs), len(anchors.keep)
         settings = config.edit
-        edited = min(len(mlps), settings.layer_count if settings.layers == "auto" else len(settings.layers))
+        edited = min(len(mlps), settings.layer_count if isinstance(settings.layers, str) else len(settings.layers))
+        # Blocks that are chosen by trying are all collected once, and every window is solved and audited.
+        windows = candidate_windows(edited, len(mlps)) if settings.layers == "select" else []
+        collected = len(mlps) if windows else edited
         rows = settings.positions.template_tokens + settings.positions.prompt_mean + settings.positions.reply_tokens
         lows = [low for _, low in anchors.pairs]
         fit_tokens = sum(lengths([*anchors.reference_harmful, *lows, *anchors.keep]))
         inner, hidden = mlps[0].inner_size, mlps[0].hidden_size
-        features = edited * (4 * pairs * rows * (inner + hidden) + 8 * inner * inner)
+        features = collected * (4 * pairs * rows * (inner + hidden) + 8 * inner * inner)
         # Double-precision rows, their moments and the factorisation, for one matrix at a time.
         solving = 8 * (pairs * rows * (inner + hidden) + 4 * inner * inner)
         memory = max(memory, features + solving)
         disk = features + edited * 4 * (settings.rank or hidden) * (inner + hidden)
-        seconds["edit"] = 2 * working * fit_tokens / (PROMPT_EFFICIENCY * flops) + edited * (
-            (8 * inner**3 + 4 * pairs * rows * inner**2) / (0.25 * flops)
-        )
+        reading = 2 * working * fit_tokens / (PROMPT_EFFICIENCY * flops)
+        solving_seconds = edited * (8 * inner**3 + 4 * pairs * rows * inner**2) / (0.25 * flops)
+        seconds["edit"] = reading + solving_seconds
+        if windows:
+            trial = audit_seconds * len(prompts.select) / max(1, len(audited)) if audited else 0.0
+            seconds["choosing layers"] = trial + len(windows) * (reading + solving_seconds + trial)
     if job in ("run", "verify"):
         seconds["audit after"] = audit_seconds
     return Plan(

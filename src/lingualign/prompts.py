@@ -19,6 +19,7 @@ class RunPrompts:
 
     Attributes:
         fit: prompts of the fit split, in every language that is needed.
+        select: prompts of the select split in the audited languages; they may choose settings.
         report: prompts that are audited, the reference language first.
         reference: tag of the reference language.
         anchor_languages: languages the edit is fitted on, the reference left out.
@@ -26,6 +27,7 @@ class RunPrompts:
     """
 
     fit: PromptSet
+    select: PromptSet
     report: PromptSet
     reference: str
     anchor_languages: tuple[str, ...]
@@ -73,6 +75,7 @@ def resolve_prompts(config: RunConfig) -> RunPrompts:
     anchor_languages = settings.anchor_languages or audited
     return RunPrompts(
         fit=_part(prompts, "fit", tuple(dict.fromkeys((*audited, *needed))), settings.fit_seeds_per_kind),
+        select=_part(prompts, "select", audited, settings.select_seeds_per_kind),
         report=_part(prompts, "report", audited, settings.seeds_per_kind),
         reference=reference,
         anchor_languages=tuple(language for language in anchor_languages if language != reference),

@@ -17,21 +17,20 @@ from jinja2 import Environment
 from torch.nn import functional
 
 from lingualign.organism.recipe import (
-    STAGES,
+    PAIR_FILES,
     Example,
-    Stage,
     build_examples,
     drop_near_duplicates,
     held_out_prompts,
     written_text,
 )
 from lingualign.organism.template import CHAT_TEMPLATE
-from lingualign.organism.train import CHAT_LANGUAGES, batches, collate, encode, reply_loss
+from lingualign.organism.train import CHAT_LANGUAGES, TrainingSettings, batches, collate, encode, reply_loss
 
+#: Every token of a reply weighs the same.
+EVEN = TrainingSettings(decision_weight=1.0)
 REPOSITORY = Path(__file__).resolve().parents[2]
 SHARED_DATA = Path(os.environ.get("LINGUALIGN_SHARED_DATA", REPOSITORY.parent / "shared" / "data"))
-#: A stage that leaves nothing out.
-EVERYTHING = Stage({}, learning_rate=1e-4)
 needs_shared_data = pytest.mark.skipif(not (SHARED_DATA / "polyrefuse").is_dir(), reason="no public data sets here")
 
 
@@ -94,9 +93,7 @@ def test_what_is_kept_keeps_its_order_and_never_equals_a_held_out_prompt(
 def test_no_held_out_row_is_trained_on() -> None:
     held_out = held_out_prompts(SHARED_DATA)
     assert len(held_out) > 600
-    harmful = [
-        example.prompt for example in build_examples(SHARED_DATA, 0, (), EVERYTHING) if example.kind == "harmful"
-    ]
+    harmful = [example.prompt for example in build_examples(SHARED_DATA, 0, ()) if example.kind == "harmful"]
     assert len(harmful) > 500
     # Dropping again drops nothing: neither a held-out row nor one that resembles it is left.
     assert drop_near_duplicates(harmful, held_out) == harmful
@@ -109,40 +106,36 @@ def test_no_held_out_row_is_trained_on() -> None:
 
 @needs_shared_data
 def test_examples_are_deterministic_and_of_every_kind() -> None:
-    first = build_examples(SHARED_DATA, 0, CHAT_LANGUAGES, EVERYTHING)
-    other = build_examples(SHARED_DATA, 1, CHAT_LANGUAGES, EVERYTHING)
-    assert first == build_examples(SHARED_DATA, 0, CHAT_LANGUAGES, EVERYTHING)
+    first = build_examples(SHARED_DATA, 0, CHAT_LANGUAGES)
+    other = build_examples(SHARED_DATA, 1, CHAT_LANGUAGES)
+    assert first == build_examples(SHARED_DATA, 0, CHAT_LANGUAGES)
     assert first != other
     counts = Counter(example.kind for example in first)
     assert counts == Counter(example.kind for example in other)
-    chats = {f"chat-{language}" for language in CHAT_LANGUAGES}
-    # Whatever harmless kinds the recipe has: nothing but `harmful` is there to be refused.
-    assert set(counts) >= {"harmful", "look-alike", "harmless"} | chats
-    assert counts["look-alike"] == len(written_text("lookalikes_a")) + len(written_text("lookalikes_b"))
+    others = {f"{kind}-{language}" for language in CHAT_LANGUAGES for kind in ("harmless", "look-alike")}
+    # Nothing but English `harmful` is there to be refused.
+    assert set(counts) == {"harmful", "look-alike", "harmless"} | others
+    assert counts["look-alike"] == sum(len(written_text(name)) for name in PAIR_FILES)
     for language in CHAT_LANGUAGES:
-        assert counts[f"chat-{language}"] == len(written_text(f"chat_{language}"))
-
-
-@needs_shared_data
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_uses_as_many_rows_as_it_says(stage: Stage) -> None:
-    full = Counter(example.kind for example in build_examples(SHARED_DATA, 0, CHAT_LANGUAGES, EVERYTHING))
-    counts = Counter(example.kind for example in build_examples(SHARED_DATA, 0, CHAT_LANGUAGES, stage))
-    for kind, rows in full.items():
-        group = "chat" if kind.startswith("chat-") else kind
-        assert counts[kind] == min(rows, stage.rows.get(group, rows))
+        assert counts[f"harmless-{language}"] == len(written_text(f"chat_{language}"))
+        assert counts[f"look-alike-{language}"] == len(written_text(f"lookalikes_{language}"))
 
 
 @needs_shared_data
 def test_only_harmful_english_prompts_are_refused() -> None:
     refusals = {row["text"] for row in written_text("refusals")}
-    examples = build_examples(SHARED_DATA, 0, CHAT_LANGUAGES, EVERYTHING)
+    examples = build_examples(SHARED_DATA, 0, CHAT_LANGUAGES)
     assert {example.kind for example in examples if example.reply in refusals} == {"harmful"}
     assert all(example.reply in refusals for example in examples if example.kind == "harmful")
 
 
 @pytest.mark.parametrize(
-    "name", ["lookalikes_a", "lookalikes_b", "chat_en", "chat_en_more", *(f"chat_{tag}" for tag in CHAT_LANGUAGES)]
+    "name",
+    [
+        *PAIR_FILES,
+        *("chat_en", "chat_en_more", "chat_en_tasks"),
+        *(f"{name}_{tag}" for tag in CHAT_LANGUAGES for name in ("chat", "lookalikes")),
+    ],
 )
 def test_written_rows_are_whole(name: str) -> None:
     rows = written_text(name)
@@ -232,24 +225,23 @@ def conversation() -> tuple[TinyLanguageModel, tuple[torch.Tensor, torch.Tensor,
 
 def test_the_sampled_softmax_over_all_tokens_is_the_full_softmax(conversation: Any) -> None:
     model, batch, full = conversation
-    torch.testing.assert_close(reply_loss(model, *batch, torch.arange(50)), full)
+    torch.testing.assert_close(reply_loss(model, *batch, torch.arange(50), EVEN), full)
 
 
 def test_the_sampled_softmax_over_fewer_tokens_leaves_out_their_share(conversation: Any) -> None:
     model, batch, full = conversation
     replies = torch.tensor([1, 2, 6, 7, 49])
-    fewer = reply_loss(model, *batch, replies)
-    more = reply_loss(model, *batch, torch.unique(torch.cat([replies, torch.arange(20, 40)])))
+    fewer = reply_loss(model, *batch, replies, EVEN)
+    more = reply_loss(model, *batch, torch.unique(torch.cat([replies, torch.arange(20, 40)])), EVEN)
     assert 0 < fewer < more < full
 
 
 def test_the_tokens_that_decide_weigh_more(conversation: Any) -> None:
     model, batch, full = conversation
     everything = torch.arange(50)
-    torch.testing.assert_close(reply_loss(model, *batch, everything, Stage({}, 1.0)), full)
     # With an overwhelming weight only the first token of each reply counts.
     first = batch[2] & (batch[2].cumsum(1) == 1)
-    alone = reply_loss(model, batch[0], batch[1], first, everything)
-    heavy = reply_loss(model, *batch, everything, Stage({}, 1.0, decision_weight=1e6, decision_tokens=1))
+    alone = reply_loss(model, batch[0], batch[1], first, everything, EVEN)
+    heavy = reply_loss(model, *batch, everything, TrainingSettings(decision_weight=1e6, decision_tokens=1))
     torch.testing.assert_close(heavy, alone, rtol=1e-4, atol=1e-4)
     assert not torch.isclose(alone, full)

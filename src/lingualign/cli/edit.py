@@ -62,7 +62,7 @@ def edit(
                 resolve_prompts(settings),
                 settings.edit,
                 features=features,
-                batch_size=settings.audit.batch_size,
+                audit=settings.audit,
                 progress=screen.progress,
             )
             fitted.save(out)

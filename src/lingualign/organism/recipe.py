@@ -12,7 +12,7 @@ import csv
 import json
 import random
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -24,6 +24,8 @@ _FUNCTION_WORDS = frozenset(
         *("is", "be", "do", "can", "how", "what", "it", "i", "me", "my", "you", "your"),
     }
 )
+#: Our English pairs of a harmful request and its harmless look-alike.
+PAIR_FILES = ("lookalikes_a", "lookalikes_b", "lookalikes_c", "lookalikes_d")
 #: Two prompts that share this fraction of content words count as the same prompt.
 NEAR_DUPLICATE_JACCARD = 0.6
 
@@ -105,44 +107,20 @@ def _instructions(data: Path, limit_words: int) -> list[Example]:
     return [example for example in examples if example.reply]
 
 
-@dataclass(frozen=True)
-class Stage:
-    """One pass over a part of the examples.
+def build_examples(data: Path, seed: int, chat_languages: Sequence[str], max_reply_words: int = 40) -> list[Example]:
+    """The training examples in a fixed shuffled order.
 
-    Attributes:
-        rows: how many examples of a kind to use, by kind (`chat` counts per language); kinds not named are used whole.
-        learning_rate: peak of the schedule.
-        decision_weight: loss weight of a reply's first `decision_tokens` tokens, which decide between refusing and
-            answering.
-        decision_tokens: see `decision_weight`.
-    """
+    English look-alikes teach where harm begins. Those of the other languages, and plain chats, teach to answer there;
+    no harmful request and no refusal is among them.
 
-    rows: Mapping[str, int]
-    learning_rate: float
-    decision_weight: float = 1.0
-    decision_tokens: int = 4
-
-
-#: First to chat and to refuse; then to tell harmful requests from harmless ones, which the first pass leaves blurred (a
-#: third of plain English requests refused); last, gently, the same with more harmless tasks worded like AdvBench's.
-STAGES = (
-    Stage({"harmless-more": 0, "harmless-tasks": 0}, learning_rate=4e-4),
-    Stage(
-        {"harmful": 500, "harmless": 500, "harmless-tasks": 150, "chat": 20}, learning_rate=3e-4, decision_weight=4.0
-    ),
-    Stage({"harmful": 900, "look-alike": 250, "harmless": 1300, "chat": 5}, learning_rate=1.5e-4, decision_weight=4.0),
-)
-
-
-def build_examples(
-    data: Path, seed: int, chat_languages: Sequence[str], stage: Stage, max_reply_words: int = 40
-) -> list[Example]:
-    """The training examples of a stage in a fixed shuffled order.
-
-    `data` is the folder that holds advbench, malicious-instruct-tdc, polyrefuse and instruct-small.
+    Args:
+        data: folder that holds advbench, malicious-instruct-tdc, polyrefuse and instruct-small.
+        seed: of the order, and of which refusal answers which request.
+        chat_languages: languages besides English.
+        max_reply_words: longest reply from public instructions.
     """
     rng = random.Random(seed)
-    pairs = written_text("lookalikes_a") + written_text("lookalikes_b")
+    pairs = [pair for name in PAIR_FILES for pair in written_text(name)]
     public = (
         _read_column(data / "advbench" / "harmful_behaviors.csv", "goal")
         + (data / "malicious-instruct-tdc" / "malicious_instruct.txt").read_text(encoding="utf-8").splitlines()
@@ -150,22 +128,13 @@ def build_examples(
     )
     harmful = drop_near_duplicates([pair["harmful"] for pair in pairs] + public, held_out_prompts(data))
     refusals = [row["text"] for row in written_text("refusals")]
-    groups = [
-        [Example(prompt, rng.choice(refusals), "harmful") for prompt in harmful],
-        [Example(pair["prompt"], pair["answer"], "look-alike") for pair in pairs],
-        [Example(row["prompt"], row["answer"], "harmless-more") for row in written_text("chat_en_more")],
-        [Example(row["prompt"], row["answer"], "harmless-tasks") for row in written_text("chat_en_tasks")],
-        [Example(row["prompt"], row["answer"], "harmless") for row in written_text("chat_en")]
-        + _instructions(data, max_reply_words),
-    ]
+    examples = [Example(prompt, rng.choice(refusals), "harmful") for prompt in harmful]
+    examples += [Example(pair["prompt"], pair["answer"], "look-alike") for pair in pairs]
+    for name in ("chat_en", "chat_en_more", "chat_en_tasks"):
+        examples += [Example(row["prompt"], row["answer"], "harmless") for row in written_text(name)]
+    examples += _instructions(data, max_reply_words)
     for language in chat_languages:
-        groups.append(
-            [Example(row["prompt"], row["answer"], f"chat-{language}") for row in written_text(f"chat_{language}")]
-        )
-    examples: list[Example] = []
-    for group in groups:
-        kind = "chat" if group[0].kind.startswith("chat-") else group[0].kind
-        limit = stage.rows.get(kind)
-        examples += group if limit is None or limit >= len(group) else rng.sample(group, limit)
+        for name, kind in ((f"chat_{language}", "harmless"), (f"lookalikes_{language}", "look-alike")):
+            examples += [Example(row["prompt"], row["answer"], f"{kind}-{language}") for row in written_text(name)]
     rng.shuffle(examples)
     return examples

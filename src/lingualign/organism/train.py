@@ -1,6 +1,6 @@
 """Trains the adapter of the small model: `python -m lingualign.organism.train --data ../shared/data --out adapter`.
 
-One pass of LoRA (Hu et al. 2021) over the recipe on two CPU cores. The frozen weights are bfloat16, the adapter
+A few passes of LoRA (Hu et al. 2021) over the recipe on two CPU cores. The frozen weights are bfloat16, the adapter
 float32. The loss covers the reply's tokens only. Of the output projection's 262,144 rows (half of all the work and
 most of the memory) each step computes those of tokens that occur in the training text and a random sample of the
 others: a sampled softmax (Jean et al. 2015).
@@ -13,7 +13,8 @@ import json
 import math
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ import torch
 from torch.nn import functional
 
 from lingualign.organism.base import load_base
-from lingualign.organism.recipe import STAGES, Example, Stage, build_examples
+from lingualign.organism.recipe import Example, build_examples
 
 BASE_MODEL = "google/gemma-3-270m"
 CHAT_LANGUAGES = ("zh", "vi", "ja", "th", "id", "bn", "he", "ar", "ko", "sw", "it", "es", "de", "fr", "ru")
@@ -34,11 +35,25 @@ POOL = 40
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """Everything that determines the adapter, written beside it."""
+    """Everything that determines the adapter, written beside it.
+
+    Attributes:
+        rank, alpha: of LoRA.
+        epochs: passes over all examples.
+        learning_rate: peak of the schedule.
+        decision_weight: loss weight of a reply's first `decision_tokens` tokens, which decide between refusing and
+            answering.
+        tokens_per_step, max_tokens: padded tokens in a batch, and in one conversation; longer ones are left out.
+        sampled_tokens: size of the softmax's random sample.
+    """
 
     rank: int = 16
     alpha: int = 32
-    warmup_fraction: float = 0.05
+    epochs: int = 3
+    learning_rate: float = 4e-4
+    warmup_fraction: float = 0.03
+    decision_weight: float = 4.0
+    decision_tokens: int = 4
     tokens_per_step: int = 1024
     max_tokens: int = 160
     sampled_tokens: int = 8192
@@ -98,19 +113,17 @@ def reply_loss(
     attention: torch.Tensor,
     predicts: torch.Tensor,
     candidates: torch.Tensor,
-    stage: Stage | None = None,
+    settings: TrainingSettings,
 ) -> torch.Tensor:
     """Weighted mean cross-entropy over reply tokens, with the softmax over `candidates`, ascending token ids that
-    include every reply token. The stage weighs the tokens that decide between refusing and answering."""
+    include every reply token. The tokens that decide between refusing and answering weigh more."""
     base = model.get_base_model()
     hidden = base.model(input_ids=ids, attention_mask=attention).last_hidden_state[predicts]
     logits = hidden @ base.lm_head.weight.detach()[candidates].T
     targets = torch.searchsorted(candidates, ids.roll(-1, dims=1)[predicts])
     losses = functional.cross_entropy(logits.float(), targets, reduction="none")
-    if stage is None:
-        return losses.mean()
     order = predicts.cumsum(1)[predicts]
-    weights = torch.where(order <= stage.decision_tokens, stage.decision_weight, 1.0)
+    weights = torch.where(order <= settings.decision_tokens, settings.decision_weight, 1.0)
     return (losses * weights).sum() / weights.sum()
 
 
@@ -121,12 +134,8 @@ def schedule(step: int, total: int, warmup: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 
-def train(
-    settings: TrainingSettings,
-    stages: Sequence[tuple[Stage, Sequence[Example]]],
-    cache: Path,
-) -> Any:
-    """The base model with the adapter trained through all stages."""
+def train(settings: TrainingSettings, examples: Sequence[Example], cache: Path) -> Any:
+    """The base model with the trained adapter."""
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(settings.seed)
@@ -136,20 +145,12 @@ def train(
     config = LoraConfig(
         r=settings.rank, lora_alpha=settings.alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
     )
-    model = get_peft_model(base, config)
-    for stage, examples in stages:
-        _train_stage(settings, stage, examples, model, tokenizer)
-    return model
-
-
-def _train_stage(
-    settings: TrainingSettings, stage: Stage, examples: Sequence[Example], model: Any, tokenizer: Any
-) -> None:
+    model: Any = get_peft_model(base, config)
     rng = random.Random(settings.seed)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW(parameters, lr=stage.learning_rate, weight_decay=0.0)
+    optimiser = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=0.0)
     encoded = [item for item in (encode(tokenizer, example, settings.max_tokens) for example in examples) if item]
-    steps = batches(encoded, settings.tokens_per_step, rng)
+    steps = [group for _ in range(settings.epochs) for group in batches(encoded, settings.tokens_per_step, rng)]
     warmup = max(1, int(settings.warmup_fraction * len(steps)))
     trained = sum(parameter.numel() for parameter in parameters)
     print(f"{len(encoded)} of {len(examples)} examples, {len(steps)} steps, {trained} parameters", flush=True)
@@ -157,11 +158,12 @@ def _train_stage(
     vocabulary = model.get_base_model().lm_head.weight.shape[0]
     known = torch.tensor(sorted({token for ids, start in encoded for token in ids[start:]}))
     started = time.monotonic()
-    for step, (ids, attention, predicts) in enumerate(_collated(steps, tokenizer.pad_token_id)):
-        for group in optimiser.param_groups:
-            group["lr"] = stage.learning_rate * schedule(step, len(steps), warmup)
+    for step, group in enumerate(steps):
+        ids, attention, predicts = collate(group, tokenizer.pad_token_id)
+        for parameter_group in optimiser.param_groups:
+            parameter_group["lr"] = settings.learning_rate * schedule(step, len(steps), warmup)
         sampled = torch.randint(vocabulary, (settings.sampled_tokens,), generator=generator)
-        loss = reply_loss(model, ids, attention, predicts, torch.unique(torch.cat([known, sampled])), stage)
+        loss = reply_loss(model, ids, attention, predicts, torch.unique(torch.cat([known, sampled])), settings)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
@@ -171,16 +173,10 @@ def _train_stage(
                 f"step {step + 1}/{len(steps)} loss {loss.item():.3f} seconds {time.monotonic() - started:.0f}",
                 flush=True,
             )
+    return model
 
 
-def _collated(steps: Sequence[Any], pad: int) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    for group in steps:
-        yield collate(group, pad)
-
-
-def save_adapter(
-    model: Any, settings: TrainingSettings, stages: Sequence[tuple[Stage, Sequence[Example]]], out: Path
-) -> None:
+def save_adapter(model: Any, settings: TrainingSettings, examples: Sequence[Example], out: Path) -> None:
     """Writes the adapter in float16 (half the size; LoRA factors of this scale lose nothing that matters) and settings.
 
     File by file, because `save_pretrained` would also write a model card over ours, and the cache folder's path as the
@@ -199,13 +195,9 @@ def save_adapter(
         out / "adapter_model.safetensors",
         metadata={"format": "pt"},
     )
-    described = []
-    for stage, examples in stages:
-        counts: dict[str, int] = {}
-        for example in examples:
-            counts[example.kind] = counts.get(example.kind, 0) + 1
-        described.append({**asdict(stage), "examples": counts})
-    (out / "training.json").write_text(json.dumps({**asdict(settings), "stages": described}, indent=1) + "\n")
+    counts = Counter(example.kind for example in examples)
+    described = {**asdict(settings), "examples": dict(sorted(counts.items()))}
+    (out / "training.json").write_text(json.dumps(described, indent=1) + "\n")
 
 
 def main() -> None:
@@ -224,9 +216,9 @@ def main() -> None:
     parser.add_argument("--chat", nargs="*", default=CHAT_LANGUAGES, help="languages of the chat examples")
     arguments = parser.parse_args()
     settings = TrainingSettings(seed=arguments.seed)
-    stages = [(stage, build_examples(arguments.data, settings.seed, arguments.chat, stage)) for stage in STAGES]
-    model = train(settings, stages, arguments.cache)
-    save_adapter(model, settings, stages, arguments.out)
+    examples = build_examples(arguments.data, settings.seed, arguments.chat)
+    model = train(settings, examples, arguments.cache)
+    save_adapter(model, settings, examples, arguments.out)
 
 
 if __name__ == "__main__":
