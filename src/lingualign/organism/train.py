@@ -49,12 +49,12 @@ class TrainingSettings:
 
     rank: int = 16
     alpha: int = 32
-    epochs: int = 3
-    learning_rate: float = 4e-4
+    epochs: int = 2
+    learning_rate: float = 3e-4
     warmup_fraction: float = 0.03
     decision_weight: float = 4.0
     decision_tokens: int = 4
-    tokens_per_step: int = 1024
+    tokens_per_step: int = 512
     max_tokens: int = 160
     sampled_tokens: int = 8192
     seed: int = 0
