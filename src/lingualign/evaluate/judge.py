@@ -52,7 +52,7 @@ class OfflineJudge:
     what is not a refusal is answered if coherent.
     """
 
-    name = "ngram-1"
+    name = "ngram-2"
 
     def __init__(self) -> None:
         self._classifier = NgramJudge()

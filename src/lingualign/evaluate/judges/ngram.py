@@ -1,4 +1,4 @@
-"""Offline refusal judge: logistic regression on hashed character n-grams of a reply's head, in many languages.
+"""Offline refusal judge: a linear model on the hashed character n-grams of a reply's head, in many languages.
 
 Needs numpy only, so that a judged audit runs anywhere. `train.py` makes the weights; docs/judge.md tells how good they
 are.
@@ -16,13 +16,11 @@ import numpy.typing as npt
 
 #: Characters read of a reply: a refusal shows in its head.
 HEAD = 160
-#: Characters whose n-grams are counted a second time as "opening", because "sorry" means more at the start.
-OPENING = 48
 #: Lengths of the n-grams.
 ORDERS = (1, 2, 3, 4, 5)
 #: Weights in the table; a power of two, so that the hash can be cut by a shift.
-BUCKETS = 2**19
-_SHIFT = np.uint64(64 - 19)
+BUCKETS = 2**21
+_SHIFT = np.uint64(64 - 21)
 #: Odd 64-bit multipliers of the hash (Knuth's golden ratio, and that of MurmurHash's finaliser for the characters).
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIXER = np.uint64(0xFF51AFD7ED558CCD)
@@ -65,19 +63,18 @@ class NgramJudge:
 
 
 def featurise(texts: Sequence[str]) -> tuple[Indices, Indices]:
-    """Hashed n-grams of the texts. The weight of each is 1 / sqrt(number of n-grams of its text).
+    """Hashed n-grams of the texts, each counted once. The weight of each is 1 / sqrt(number of n-grams of its text).
 
     Returns:
-        (owners, buckets): for every n-gram the index of its text, and its place in the table of weights.
+        (owners, buckets): for every n-gram the index of its text, and its place in the table of weights; ascending.
     """
     heads = [_head(text) for text in texts]
     lengths = np.array([len(head) for head in heads], dtype=np.int64)
     # "surrogatepass": a lone surrogate is a code point like any other here.
     encoded = "".join(heads).encode("utf-32-le", "surrogatepass")
     characters = np.frombuffer(encoded, dtype=np.uint32).astype(np.uint64) + np.uint64(1)
-    owner = np.repeat(np.arange(len(heads)), lengths)
-    place = np.arange(len(characters)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    owners, buckets = [], []
+    owner = np.repeat(np.arange(len(heads), dtype=np.uint64), lengths)
+    found = []
     state = np.zeros_like(characters)
     # Every head starts with a space, so a batch is never shorter than its shortest n-grams; longer ones come out empty.
     for order in ORDERS:
@@ -86,11 +83,10 @@ def featurise(texts: Sequence[str]) -> tuple[Indices, Indices]:
         state = (state[:count] ^ characters[order - 1 :]) * _MIXER
         state ^= state >> np.uint64(29)
         whole = owner[:count] == owner[order - 1 :]
-        opening = whole & (place[:count] + order <= OPENING)
-        for chosen, salt in ((whole, order), (opening, order + len(ORDERS))):
-            buckets.append(((state[chosen] + np.uint64(salt)) * _GOLDEN >> _SHIFT).astype(np.int64))
-            owners.append(owner[:count][chosen])
-    return np.concatenate(owners), np.concatenate(buckets)
+        bucket = (state[whole] + np.uint64(order)) * _GOLDEN >> _SHIFT
+        found.append(owner[:count][whole] * np.uint64(BUCKETS) + bucket)
+    pairs = np.unique(np.concatenate(found)).astype(np.int64)
+    return pairs // BUCKETS, pairs % BUCKETS
 
 
 def _head(text: str) -> str:
