@@ -95,6 +95,7 @@ class EditSettings(_Settings):
     target: Literal["pre", "post"] = "pre"
     rank: Annotated[int | None, BeforeValidator(_none)] = Field(default=128, ge=1)
     keep_weight: float = Field(default=1.0, ge=0)
+    look_alike_weight: float = Field(default=1.0, gt=0)
     reference_weight: float = Field(default=1.0, gt=0)
     ridge: float = Field(default=1e-3, ge=0)
     null_space: float | None = Field(default=None, gt=0, lt=1)

@@ -67,13 +67,11 @@ def test_only_declared_rows_or_columns_change(tiny_model: Any, anchors: Anchors,
         assert len(index) == round(0.25 * delta.shape[axis])
 
 
-@pytest.mark.parametrize("weight", [1.0, 5.0])
-def test_primal_and_dual_fit_the_same_edit(tiny_model: Any, anchors: Anchors, weight: float) -> None:
+@pytest.mark.parametrize("weights", [{}, {"reference_weight": 5.0}, {"look_alike_weight": 4.0}], ids=str)
+def test_primal_and_dual_fit_the_same_edit(tiny_model: Any, anchors: Anchors, weights: dict[str, Any]) -> None:
     solvers: tuple[Any, Any] = ("primal", "dual")
     edits = [
-        SparseWeightEdit(layers=[2], rank=3, reference_weight=weight, positions=POSITIONS, solver=solver).fit(
-            *tiny_model, anchors
-        )
+        SparseWeightEdit(layers=[2], rank=3, positions=POSITIONS, solver=solver, **weights).fit(*tiny_model, anchors)
         for solver in solvers
     ]
     for name, delta in edits[0].deltas.items():
@@ -81,12 +79,15 @@ def test_primal_and_dual_fit_the_same_edit(tiny_model: Any, anchors: Anchors, we
         assert (delta.dense() - other).norm() < 1e-3 * other.norm()
 
 
-def test_reference_weight_protects_the_reference(tiny_model: Any, anchors: Anchors) -> None:
+@pytest.mark.parametrize(("name", "kind"), [("reference_weight", "harmful"), ("look_alike_weight", "look-alike")])
+def test_a_group_counted_more_often_changes_less(tiny_model: Any, anchors: Anchors, name: str, kind: str) -> None:
     site = Site(locate_mlps(tiny_model[0])[1].down, "input")
-    rows = _rows(tiny_model, [prompt.text for prompt in anchors.reference_harmful], site).flatten(0, 1)
+    texts = [prompt.text for prompt in anchors.keep if prompt.kind == kind]
+    rows = _rows(tiny_model, texts, site).flatten(0, 1)
 
     def leak(weight: float) -> float:
-        method = SparseWeightEdit(layers=[1], reference_weight=weight, positions=POSITIONS)
+        options: dict[str, Any] = {name: weight}
+        method = SparseWeightEdit(layers=[1], positions=POSITIONS, **options)
         delta = next(iter(method.fit(*tiny_model, anchors).deltas.values()))
         return float((rows @ delta.dense().T).norm())
 

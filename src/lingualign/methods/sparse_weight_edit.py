@@ -42,6 +42,8 @@ from lingualign.solvers.low_rank import Solution, solve_dual, solve_primal
 from lingualign.solvers.null_space import null_space_basis
 
 Family = Literal["paper", "output"]
+#: What progress calls the groups of the keep set.
+_KEEP_NAMES = {"harmless": "harmless", "look-alike": "look-alikes", "harmful": "reference"}
 Progress = Callable[[str, int, int], None]
 
 
@@ -71,6 +73,7 @@ class SparseWeightEdit:
         target: `pre` or `post`, the paper family's target.
         rank: r, or None for no constraint.
         keep_weight: γ, weight of the keep set.
+        look_alike_weight: how many times each look-alike counts in the keep set: those lie nearest to what must change.
         reference_weight: how many times each of the reference language's harmful prompts counts in the keep set, where
             they are few; without it the edit may cost refusals in the reference language.
         ridge: λ, relative to the mean diagonal of the system.
@@ -97,6 +100,7 @@ class SparseWeightEdit:
         target: Literal["pre", "post"] = "pre",
         rank: int | None = 128,
         keep_weight: float = 1.0,
+        look_alike_weight: float = 1.0,
         reference_weight: float = 1.0,
         ridge: float = 1e-3,
         null_space: float | None = None,
@@ -116,6 +120,7 @@ class SparseWeightEdit:
         self.target = target
         self.rank = rank
         self.keep_weight = keep_weight
+        self.look_alike_weight = look_alike_weight
         self.reference_weight = reference_weight
         self.ridge = ridge
         self.null_space = null_space
@@ -352,20 +357,24 @@ class _Fit:
         method, positions = self.method, self.method.positions
         row_count = (len(self.low_chats) + len(self.keep_chats)) * positions.rows
         narrow = row_count < min(self.mlps[0].inner_size, self.mlps[0].hidden_size)
-        reference = [chat for prompt, chat in self._keep if prompt.kind == "harmful"]
-        others = [chat for prompt, chat in self._keep if prompt.kind != "harmful"]
-        weight = method.reference_weight
+        weight_of = {"harmless": 1.0, "look-alike": method.look_alike_weight, "harmful": method.reference_weight}
+        groups = {kind: [chat for prompt, chat in self._keep if prompt.kind == kind] for kind in weight_of}
         if method.solver == "dual" or (method.solver == "auto" and narrow and method.null_space is None):
-            rows = self.source.rows([*others, *reference], inputs, positions, "keep set")
-            counts = torch.tensor([1.0] * len(others) + [weight] * len(reference))
-            # Mean second moments of the scaled rows equal those of rows counted `weight` times.
+            chats = [chat for group in groups.values() for chat in group]
+            rows = self.source.rows(chats, inputs, positions, "keep set")
+            counts = torch.tensor([weight_of[kind] for kind, group in groups.items() for _ in group])
+            # Mean second moments of the scaled rows equal those of rows counted so many times.
             scale = (counts / counts.mean()).sqrt()[:, None, None]
             return {site: values * scale for site, values in rows.items()}
-        kept = self.source.moments(others, inputs, positions, "keep set")
-        if not reference:
-            return kept
-        fixed = self.source.moments(reference, inputs, positions, "keep set, reference")
-        return {site: kept[site].merged(fixed[site].weighted(weight)) for site in inputs}
+        kept: dict[Site, Moments] = {}
+        for kind, group in groups.items():
+            if not group:
+                continue
+            found = self.source.moments(group, inputs, positions, f"keep set, {_KEEP_NAMES[kind]}")
+            for site, moments in found.items():
+                part = moments.weighted(weight_of[kind])
+                kept[site] = kept[site].merged(part) if site in kept else part
+        return kept
 
     def _solve_matrix(self, matrix: Matrix, rows: Tensor, target: Tensor, keep: Tensor | Moments) -> Solution:
         method = self.method
