@@ -140,12 +140,20 @@ def make_plan(config: RunConfig, prompts: RunPrompts, out: Path, job: Job = "run
         lows = [low for _, low in anchors.pairs]
         fit_tokens = sum(lengths([*anchors.reference_harmful, *lows, *anchors.keep]))
         inner, hidden = mlps[0].inner_size, mlps[0].hidden_size
+        carried = settings.propagation != "none"
         features = collected * (4 * pairs * rows * (inner + hidden) + 8 * inner * inner)
         # Double-precision rows, their moments and the factorisation, for one matrix at a time.
         solving = 8 * (pairs * rows * (inner + hidden) + 4 * inner * inner)
-        memory = max(memory, features + solving)
+        # Edited in order, the blocks take turns in memory, beside the hidden states carried from one to the next.
+        held = features // collected + fit_tokens * hidden * width if carried else features
+        memory = max(memory, held + solving)
         disk = features + edited * 4 * (settings.rank or hidden) * (inner + hidden)
-        reading = 2 * working * fit_tokens / (PROMPT_EFFICIENCY * flops)
+        # A block that is edited in order runs once to be read and once more to be passed.
+        reading = 2 * working * fit_tokens * (1 + carried * edited / len(mlps)) / (PROMPT_EFFICIENCY * flops)
+        if own := settings.positions.reply_tokens:
+            asked = lengths([*anchors.reference_harmful, *anchors.keep])
+            reading += 2 * working * sum(asked) / (PROMPT_EFFICIENCY * flops)
+            reading += 2 * (working + embeddings) * (own + 1) * len(asked) / (REPLY_EFFICIENCY * flops)
         solving_seconds = edited * (8 * inner**3 + 4 * pairs * rows * inner**2) / (0.25 * flops)
         seconds["edit"] = reading + solving_seconds
         if windows:

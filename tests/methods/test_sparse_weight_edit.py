@@ -106,6 +106,25 @@ def test_propagation_changes_later_layers_only(tiny_model: Any, anchors: Anchors
     assert not torch.allclose(plain.deltas[second].dense(), carried.deltas[second].dense(), atol=1e-6)
 
 
+def test_sequential_layers_all_reach_the_unedited_reference(tiny_model: Any, anchors: Anchors) -> None:
+    mlps = locate_mlps(tiny_model[0])
+    sites = [Site(mlps[layer].down, "output") for layer in (1, 2, 3)]
+    reference = [_rows(tiny_model, [pair[0].text for pair in anchors.pairs], site) for site in sites]
+    texts = [pair[1].text for pair in anchors.pairs]
+
+    def gaps(how: Any) -> list[float]:
+        method = SparseWeightEdit(
+            layers=[1, 2, 3], keep_weight=0.0, ridge=1e-6, rank=None, propagation=how, positions=POSITIONS
+        )
+        with method.fit(*tiny_model, anchors).applied(tiny_model[0]):
+            found = [_rows(tiny_model, texts, site) for site in sites]
+        return [float((row - wanted).norm() / wanted.norm()) for row, wanted in zip(found, reference, strict=True)]
+
+    assert max(gaps("sequential")) < 0.02
+    # Without propagation the later layers answer to inputs that the earlier ones no longer give.
+    assert max(gaps("none")) > 0.1
+
+
 def test_settings_that_cannot_work_are_named(tiny_model: Any, anchors: Anchors) -> None:
     with pytest.raises(ConfigError, match="it has blocks 0 to 3"):
         SparseWeightEdit(layers=[9], positions=POSITIONS).fit(*tiny_model, anchors)

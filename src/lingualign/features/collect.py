@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lingualign.errors import NumericalError, UnsupportedModel
+from lingualign.features.carry import CarriedStates
 from lingualign.features.positions import Positions
 from lingualign.models.chat import EncodedChat
 
@@ -74,6 +75,7 @@ def stream_features(
     pad_id: int = 0,
     padding_side: Literal["left", "right"] = "right",
     batch_tokens: int = 2048,
+    states: CarriedStates | None = None,
     on_batch: Callable[[int], None] | None = None,
 ) -> Iterator[tuple[list[int], dict[Site, Tensor]]]:
     """Yields (indices of the batch's chats, {site: (B, positions.rows, width) float32 on CPU}).
@@ -86,6 +88,7 @@ def stream_features(
         pad_id: token id for padding; it is masked.
         padding_side: memory layout only; results do not change.
         batch_tokens: padded tokens per batch; memory and speed only, results do not change beyond rounding.
+        states: where a pass goes on from, and what it leaves for the next; by default every pass starts anew.
         on_batch: called with the number of chats done, for progress.
 
     Raises:
@@ -122,6 +125,9 @@ def stream_features(
                     )
                 )
                 stack.callback(handle.remove)
+            if states is not None:
+                block = states.first_block([site.module for site in sites])
+                stack.enter_context(states.resumed(group, block))
             with suppress(_AllSitesSeenError):
                 model(
                     input_ids=ids.to(device),

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lingualign.features.carry import CarriedStates
 from lingualign.features.collect import Site, collect_rows, stream_features
 from lingualign.features.moments import Moments
 from lingualign.features.positions import Positions
@@ -40,6 +41,7 @@ class FeatureSource:
         cache: folder of the cache, or None to keep nothing.
         shard: chats per shard.
         batch_tokens: padded tokens per forward pass.
+        states: where a pass goes on from, for a model that is edited block by block; None to start every pass anew.
         progress: called with (stage, done, total).
     """
 
@@ -52,6 +54,7 @@ class FeatureSource:
         cache: Path | None = None,
         shard: int = 512,
         batch_tokens: int = 2048,
+        states: CarriedStates | None = None,
         progress: Progress | None = None,
     ) -> None:
         self.model = model
@@ -60,6 +63,7 @@ class FeatureSource:
         self.cache = cache
         self.shard = shard
         self.batch_tokens = batch_tokens
+        self.states = states
         self.progress = progress or _silent
 
     def rows(
@@ -121,6 +125,7 @@ class FeatureSource:
         return {
             "pad_id": self.pad_id,
             "batch_tokens": self.batch_tokens,
+            "states": self.states,
             "on_batch": lambda count: self.progress(stage, done + count, total),
         }
 

@@ -28,6 +28,7 @@ from lingualign import __version__
 from lingualign.data.schema import Prompt
 from lingualign.edit import Edit, LowRankDelta, tensor_fingerprint
 from lingualign.errors import ConfigError
+from lingualign.features.carry import CarriedStates
 from lingualign.features.collect import Site
 from lingualign.features.moments import Moments
 from lingualign.features.positions import Positions
@@ -79,8 +80,9 @@ class SparseWeightEdit:
         ridge: λ, relative to the mean diagonal of the system.
         null_space: if given, the edit is confined to the directions that carry at most this share of the keep set's
             second moment.
-        propagation: `none` takes all features from the unedited model; `sequential` collects again after each layer's
-            edit; `split` does so and divides the residual over the layers left (MEMIT).
+        propagation: `none` takes all features from the unedited model; `sequential` edits layer by layer, so that each
+            adds what those before it left of the gap; `split` does so and divides the gap over the layers left (MEMIT).
+            The target stays the unedited model's output for the reference prompt.
         solver: `primal`, `dual`, or `auto` for the cheaper one.
         positions: token positions that become feature rows.
         strength: factor on the finished edit.
@@ -254,18 +256,22 @@ class _Fit:
 
     def solve(self) -> Edit:
         """The edit of all chosen layers, by the method's propagation."""
+        # Neurons and targets are the unedited model's, whatever the propagation.
+        matrices = {layer: self._matrices(layer) for layer in self.layers}
+        outputs = [matrix.outputs for group in matrices.values() for matrix in group]
+        reference = self.source.rows(self.reference_chats, outputs, self.method.positions, "reference")
         if self.method.propagation == "none":
-            return self._solve_layers(self.layers, Edit({}, {}), 1)
+            return self._solve([m for group in matrices.values() for m in group], reference, Edit({}, {}), 1)
+        blocks = self.mlps[0].block.rpartition(".")[0]
+        self.source.states = CarriedStates(self.model, blocks)
         edit = Edit({}, {})
         for index, layer in enumerate(self.layers):
             share = len(self.layers) - index if self.method.propagation == "split" else 1
-            edit = edit + self._solve_layers([layer], edit, share)
+            edit = edit + self._solve(matrices[layer], reference, edit, share)
         return edit
 
-    def _solve_layers(self, layers: Sequence[int], before: Edit, share: int) -> Edit:
-        """Solves some layers from features of the model with `before` applied; the target is divided by `share`."""
-        matrices_of = {layer: self._matrices(layer) for layer in layers}
-        matrices = [matrix for group in matrices_of.values() for matrix in group]
+    def _solve(self, matrices: Sequence[Matrix], reference: Mapping[Site, Tensor], before: Edit, share: int) -> Edit:
+        """Solves some matrices from features of the model with `before` applied; the target is divided by `share`."""
         fingerprint = self.source.fingerprint
         with before.applied(self.model):
             self.source.fingerprint = fingerprint + _edit_fingerprint(before)
@@ -274,7 +280,6 @@ class _Fit:
                 outputs = list(dict.fromkeys(matrix.outputs for matrix in matrices))
                 positions = self.method.positions
                 low = self.source.rows(self.low_chats, list(dict.fromkeys([*inputs, *outputs])), positions, "anchors")
-                reference = self.source.rows(self.reference_chats, outputs, positions, "reference")
                 keep = self._keep_features(inputs)
             finally:
                 self.source.fingerprint = fingerprint
