@@ -1,23 +1,25 @@
-"""Measures settings of the edit on the *select* split of the built-in prompts, one at a time around a base.
+"""Measures settings of the edit on the *select* split of the built-in prompts, one at a time around the demo's.
 
     python benchmarks/choose_defaults.py --out evidence/defaults.jsonl
+    python benchmarks/choose_defaults.py --out evidence/defaults.jsonl --change '{"rank": 64}'
+    python benchmarks/choose_defaults.py --out evidence/defaults.jsonl --table
 
 The demo's and the method's defaults come from this table. The report split is never touched here. A setting that is
-already in the output file is not measured again, and features are shared, so a second run costs nothing.
+already in the output file is not measured again, and features are shared where the model they come from is the same.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lingualign.cli.demo import DEMO_ANCHORS, DEMO_EDIT
 from lingualign.config import EditSettings
 from lingualign.data.builtin import builtin_prompts
-from lingualign.data.schema import Kind, PromptSet
+from lingualign.data.schema import KINDS, Kind, PromptSet
 from lingualign.evaluate.audit import run_audit
 from lingualign.evaluate.engine import TransformersEngine
 from lingualign.evaluate.judge import OfflineJudge
@@ -33,33 +35,17 @@ from lingualign.runs import content_hash
 VARIATIONS: tuple[dict[str, Any], ...] = (
     {},
     {"strength": 0.0},
-    {"layers": [4, 5, 6, 7, 8, 9]},
-    {"layers": [6, 7, 8, 9, 10, 11]},
-    {"layers": [11, 12, 13]},
-    {"layers": [12, 13, 14, 15]},
-    {"layers": "auto"},
-    {"keep_weight": 0.3},
-    {"keep_weight": 1.0},
-    {"keep_weight": 10.0},
-    {"reference_weight": 1.0},
-    {"ridge": 1e-4},
-    {"ridge": 1e-2},
-    {"rank": 16},
-    {"rank": 32},
-    {"rank": 64},
-    {"rank": 256},
-    {"positions": {"template_tokens": 5}},
-    {"positions": {"template_tokens": 5, "prompt_mean": True}},
-    {"positions": {"template_tokens": 5, "reply_tokens": 2}},
-    {"positions": {"template_tokens": 5, "reply_tokens": 8}},
-    {"propagation": "sequential"},
-    {"propagation": "split"},
-    {"null_space": 0.01},
-    {"selection": "paper", "fraction": 0.25},
-    {"selection": "random", "fraction": 0.25},
-    {"family": "paper", "selection": "paper"},
-    {"family": "paper", "selection": "paper", "target": "post"},
-    {"family": "paper", "selection": "paper", "fraction": 0.3},
+)
+#: Columns of the table: title, key of the row's figures.
+COLUMNS = (
+    ("harmful", "harmful"),
+    ("unseen", "unseen"),
+    ("worst", "worst"),
+    ("English", "english"),
+    ("look-alike", "look-alike"),
+    ("harmless", "harmless"),
+    ("worst harmless", "worst harmless"),
+    ("incoherent", "incoherent"),
 )
 
 
@@ -90,7 +76,7 @@ def measure(loaded: LoadedModel, prompts: PromptSet, settings: EditSettings, wor
         "incoherent": rate("harmful", others, "incoherent"),
         "layers": edit.manifest["layers"],
         "seconds": edit.manifest["seconds"],
-        "n per language": {kind: len(prompts.where(splits=["select"]).seeds(kind)) for kind in ("harmful", "harmless")},
+        "n per language": {kind: len(prompts.where(splits=["select"]).seeds(kind)) for kind in KINDS},
     }
 
 
@@ -99,35 +85,51 @@ def _share(replies: Sequence[Reply], kind: Kind, language: str, outcome: str) ->
     return sum(reply.outcome == outcome for reply in chosen) / len(chosen)
 
 
-def _done(path: Path) -> Iterator[str]:
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
-            yield content_hash([row["model"], row["settings"]])
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows as Markdown; each is named by what differs from the demo's settings."""
+    base = EditSettings.model_validate(DEMO_EDIT).model_dump(mode="json")
+    lines = [f"| setting | {' | '.join(title for title, _ in COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
+    for row in rows:
+        changes = {name: value for name, value in row["settings"].items() if value != base[name]}
+        name = json.dumps(changes).replace('"', "").strip("{}") if changes else "**the demo's**"
+        lines.append(f"| {name} | {' | '.join(f'{row[key]:.3f}' for _, key in COLUMNS)} |")
+    return "\n".join(lines)
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("evidence/defaults.jsonl"))
     parser.add_argument("--work", type=Path, default=cache_folder() / "choose-defaults", help="features and replies")
     parser.add_argument("--seeds-per-kind", type=int, default=28)
+    parser.add_argument("--change", type=json.loads, action="append", help="measure this instead of the list")
+    parser.add_argument("--table", action="store_true", help="print what is measured, and measure nothing")
     arguments = parser.parse_args()
+    if arguments.table:
+        print(table(_read(arguments.out)))
+        return
     loaded = load_model("small")
     prompts = builtin_prompts()
     select = prompts.where(splits=["select"]).limited(arguments.seeds_per_kind)
     used = prompts.where(splits=["fit"]) + select
-    done = set(_done(arguments.out))
-    for changes in VARIATIONS:
+    done = {content_hash([row["model"], row["anchors"], row["settings"]]) for row in _read(arguments.out)}
+    for changes in arguments.change or VARIATIONS:
         settings = EditSettings.model_validate({**DEMO_EDIT, **changes})
-        key = content_hash([loaded.fingerprint, settings.model_dump(mode="json")])
-        if key in done:
+        if content_hash([loaded.fingerprint, list(DEMO_ANCHORS), settings.model_dump(mode="json")]) in done:
             continue
-        figures = measure(loaded, used, settings, arguments.work)
-        row = {"model": loaded.fingerprint, "changes": changes, "settings": settings.model_dump(mode="json"), **figures}
+        row = {
+            "model": loaded.fingerprint,
+            "anchors": list(DEMO_ANCHORS),
+            "settings": settings.model_dump(mode="json"),
+            **measure(loaded, used, settings, arguments.work),
+        }
         with arguments.out.open("a", encoding="utf-8") as handle:
             handle.write(json.dumps(row) + "\n")
-        shown = " ".join(f"{name}={value:.3f}" for name, value in figures.items() if isinstance(value, float))
-        print(f"{json.dumps(changes) or 'base'}: {shown}", flush=True)
+        shown = " ".join(f"{title}={row[key]:.3f}" for title, key in COLUMNS)
+        print(f"{json.dumps(changes)}: {shown}", flush=True)
 
 
 if __name__ == "__main__":
