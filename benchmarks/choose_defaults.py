@@ -35,6 +35,24 @@ from lingualign.runs import content_hash
 VARIATIONS: tuple[dict[str, Any], ...] = (
     {},
     {"strength": 0.0},
+    {"positions": {"template_tokens": 5}},
+    {"keep_weight": 8.0},
+    {"keep_weight": 3.0},
+    {"keep_weight": 30.0},
+    {"look_alike_weight": 1.0},
+    {"look_alike_weight": 10.0},
+    {"propagation": "none"},
+    {"propagation": "split"},
+    {"family": "paper", "selection": "paper"},
+    {"selection": "paper", "fraction": 0.25},
+    {"selection": "random", "fraction": 0.25},
+    {"layers": "auto"},
+    {"layers": [12, 13, 14, 15]},
+    {"rank": 32},
+    {"ridge": 1e-2},
+    {"reference_weight": 1.0},
+    {"positions": {"template_tokens": 2, "reply_tokens": 4}},
+    {"null_space": 0.01},
 )
 #: Columns of the table: title, key of the row's figures.
 COLUMNS = (

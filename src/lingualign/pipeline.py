@@ -26,6 +26,7 @@ from lingualign.evaluate.schema import Reply
 from lingualign.evaluate.store import ReplyStore
 from lingualign.events import Progress, silent
 from lingualign.layer_search import Trial, candidate_windows, measured, search_layers
+from lingualign.methods.anchors import Anchors
 from lingualign.methods.controls import sham_edit
 from lingualign.models.load import LoadedModel, load_model
 from lingualign.models.locate import locate_mlps
@@ -254,17 +255,9 @@ def fit_edit(
         edit = fit_edit(loaded, prompts, found, features=features, audit=audit, judge=judge, progress=progress)
         return replace(edit, manifest={**edit.manifest, "layer_trials": trials})
     anchors = prompts.anchors()
-    replies = {}
-    if count := settings.positions.reply_tokens:
-        asked = PromptSet(dict.fromkeys((*anchors.reference_harmful, *anchors.keep)))
-        # A token more than is read: some tokens merge when a reply is encoded again.
-        engine = TransformersEngine(
-            loaded.model, loaded.tokenizer, max_new_tokens=count + 1, batch_size=audit.batch_size
-        )
-        name = content_hash([loaded.fingerprint, prompts_hash(asked), count])
-        store = ReplyStore(features / f"replies-{name}.jsonl")
-        own = run_audit(engine, judge, asked, store, progress=progress, stage="own replies")
-        replies = {reply.key: reply.text for reply in own}
+    replies = own_replies(
+        loaded, anchors, settings.positions.reply_tokens, features, batch_size=audit.batch_size, progress=progress
+    )
     return settings.method().fit(
         loaded.model,
         loaded.tokenizer,
@@ -274,6 +267,36 @@ def fit_edit(
         replies=replies,
         progress=progress,
     )
+
+
+def own_replies(
+    loaded: LoadedModel,
+    anchors: Anchors,
+    reply_tokens: int,
+    folder: Path,
+    *,
+    batch_size: int = AuditSettings().batch_size,
+    progress: Progress = silent,
+) -> dict[tuple[str, str, str], str]:
+    """Beginnings of the model's own replies to the reference's harmful prompts and to the keep set, by prompt key.
+
+    Args:
+        loaded: the base model.
+        anchors: what an edit is fitted on.
+        reply_tokens: `Positions.reply_tokens`; nothing is generated for 0.
+        folder: where they are kept; a killed call goes on from there.
+        batch_size: chats per batch.
+        progress: called as work goes on.
+    """
+    if not reply_tokens:
+        return {}
+    asked = PromptSet(dict.fromkeys((*anchors.reference_harmful, *anchors.keep)))
+    # A token more than is read: some tokens merge when a reply is encoded again.
+    engine = TransformersEngine(loaded.model, loaded.tokenizer, max_new_tokens=reply_tokens + 1, batch_size=batch_size)
+    name = content_hash([loaded.fingerprint, prompts_hash(asked), reply_tokens])
+    store = ReplyStore(folder / f"replies-{name}.jsonl")
+    replies = run_audit(engine, OfflineJudge(), asked, store, progress=progress, stage="own replies")
+    return {reply.key: reply.text for reply in replies}
 
 
 def _search(

@@ -7,7 +7,7 @@ from typing import Any
 from lingualign.cli import options as o
 
 #: Audited seeds of each kind; None for all of the report split.
-DEMO_SEEDS_PER_KIND: int | None = 21
+DEMO_SEEDS_PER_KIND: int | None = None
 #: Fitted seeds of each kind; None for all of the fit split.
 DEMO_FIT_SEEDS_PER_KIND: int | None = None
 #: Languages the edit is fitted on; Japanese, Indonesian, Spanish and German are left to show what carries over.
@@ -15,7 +15,9 @@ DEMO_ANCHORS = ("zh", "vi", "th", "bn", "he", "ar", "ko", "sw", "it")
 #: Settings of the edit that differ from the method's defaults, chosen on the select split (docs/choosing-defaults.md).
 DEMO_EDIT: dict[str, Any] = {
     "layers": [9, 10, 11, 12, 13, 14, 15],
-    "keep_weight": 3.0,
+    "propagation": "sequential",
+    "keep_weight": 10.0,
+    "look_alike_weight": 3.0,
     "reference_weight": 9.0,
     "positions": {"template_tokens": 5, "reply_tokens": 4},
 }
