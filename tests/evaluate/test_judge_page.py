@@ -16,6 +16,10 @@ def _cells(error: dict[str, float | int | None] | None) -> list[str]:
     return [*("–" if s is None else f"{s:.3f}" for s in shares), f"{error['refused']} / {error['answered']}"]
 
 
+def _small(error: dict[str, float | int | None] | None) -> list[str]:
+    return ["–", "–"] if error is None else [f"{error['specificity']:.3f}", str(error["answered"])]
+
+
 def test_the_page_shows_the_shipped_error_table() -> None:
     shipped = json.loads((files("lingualign.evaluate.judges") / "ngram_error.json").read_text(encoding="utf-8"))
     lines = PAGE.read_text(encoding="utf-8").splitlines()
@@ -24,5 +28,6 @@ def test_the_page_shows_the_shipped_error_table() -> None:
     }
     assert len(languages) >= 24
     for tag, sources in languages.items():
-        assert f"| {' | '.join([tag, *_cells(sources.get('test')), *_cells(sources.get('written'))])} |" in lines
+        cells = [tag, *_cells(sources.get("test")), *_cells(sources.get("written")), *_small(sources.get("small"))]
+        assert f"| {' | '.join(cells)} |" in lines
     assert f"`{shipped['judge']}`" in PAGE.read_text(encoding="utf-8")

@@ -138,8 +138,9 @@ def model_replies(folder: Path) -> Iterator[Example]:
 
 
 def written_replies(folder: Path) -> Iterator[Example]:
-    """Our own text: judge_LANG, replies_LANG and phrases (outcome, text), chat_LANG (answer), the organism's text, and
-    replies of the small model to plain harmless prompts of the fit split, read by a person."""
+    """Our own text: judge_LANG, replies_LANG and phrases (outcome, text), chat_LANG (answer), the organism's text; and
+    replies of the small model, as it is and edited, to harmless and look-alike prompts of the fit split: answers all,
+    the doubtful ones read and refusals taken out."""
     paths = sorted([*folder.glob("judge_*.jsonl"), *folder.glob("replies_*.jsonl")])
     if not paths:
         raise DataError(f"no judge_*.jsonl in {folder}; point --written at the folder that holds them")
@@ -271,12 +272,12 @@ def cross_fitted(examples: Sequence[Example], folder: Path, seed: int) -> list[t
 
 
 def error_table(verdicts: Iterable[tuple[Example, bool]]) -> dict[str, dict[str, dict[str, float | int | None]]]:
-    """For each language and source (test, written, all): sensitivity, specificity and the numbers behind them."""
+    """For each language and source (test, written, small, all): sensitivity, specificity, and how many rows of each."""
     rows = list(verdicts)
     table: dict[str, dict[str, dict[str, float | int | None]]] = {}
     for language in sorted({example.language for example, _ in rows}):
         table[language] = {}
-        for name in ("test", "written", "all"):
+        for name in ("test", "written", "small", "all"):
             chosen = [
                 (example.refused, verdict)
                 for example, verdict in rows
