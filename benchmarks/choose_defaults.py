@@ -31,6 +31,16 @@ from lingualign.pipeline import fit_edit
 from lingualign.prompts import RunPrompts
 from lingualign.runs import content_hash
 
+#: The paper family with both terms of equal weight and every matrix on its own, as published.
+PUBLISHED: dict[str, Any] = {
+    "family": "paper",
+    "selection": "paper",
+    "rank": 32,
+    "propagation": "none",
+    "keep_weight": 1.0,
+    "look_alike_weight": 1.0,
+    "reference_weight": 1.0,
+}
 #: What is changed, one at a time, against the demo's settings.
 VARIATIONS: tuple[dict[str, Any], ...] = (
     {},
@@ -40,7 +50,7 @@ VARIATIONS: tuple[dict[str, Any], ...] = (
     {"propagation": "none"},
     {"keep_weight": 3.0},
     {"look_alike_weight": 1.0},
-    {"family": "paper", "selection": "paper"},
+    PUBLISHED,
     {"selection": "paper", "fraction": 0.25},
     {"selection": "random", "fraction": 0.25},
     {"keep_weight": 30.0},

@@ -40,6 +40,9 @@ from lingualign.runs import RunFolder, content_hash, write_text
 CONTROL_FRACTION = 0.25
 #: Rank of the paper family's main table (inferred from its rank ablation).
 PAPER_RANK = 32
+#: The published objective has no weights besides γ, whose value it does not report, and takes all features from the
+#: unedited model.
+_PUBLISHED = {"propagation": "none", "keep_weight": 1.0, "look_alike_weight": 1.0, "reference_weight": 1.0}
 
 
 class Run:
@@ -380,8 +383,9 @@ CONTROLS: tuple[Control, ...] = (
     Control("sham", "a random edit of the same tensors, rank and norm", _sham),
     Control(
         "paper-family",
-        "Sparse Weight Editing as published: rows of gate and up of its safety neurons, rank 32",
-        _variant(family="paper", selection="paper", fraction=None, target="pre", rank=PAPER_RANK),
+        "Sparse Weight Editing as published: rows of gate and up of its safety neurons, rank 32, each matrix on "
+        "its own, both terms of equal weight",
+        _variant(family="paper", selection="paper", fraction=None, target="pre", rank=PAPER_RANK, **_PUBLISHED),
     ),
 )
 
