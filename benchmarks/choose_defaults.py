@@ -46,7 +46,7 @@ VARIATIONS: tuple[dict[str, Any], ...] = (
     {},
     {"strength": 0.0},
     {"keep_weight": 6.0},
-    {"positions": {"template_tokens": 5}},
+    {"positions": {"reply_tokens": 0}},
     {"propagation": "none"},
     {"keep_weight": 3.0},
     {"look_alike_weight": 1.0},
@@ -61,7 +61,7 @@ VARIATIONS: tuple[dict[str, Any], ...] = (
     {"reference_weight": 1.0},
     {"ridge": 1e-2},
     {"null_space": 0.01},
-    {"positions": {"template_tokens": 2, "reply_tokens": 4}},
+    {"positions": {"template_tokens": 2}},
     {"look_alike_weight": 10.0},
 )
 #: Columns of the table: title, key of the row's figures.

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from lingualign.config import NONE, EditSettings, PositionSettings, RunConfig, build_config, dump_config, load_config
 from lingualign.errors import ConfigError
 from lingualign.features.positions import Positions
-from lingualign.methods.sparse_weight_edit import SparseWeightEdit
+from lingualign.methods.sparse_weight_edit import POSITIONS, SparseWeightEdit
 
 TAGS = st.lists(st.sampled_from(["en", "zh", "th", "bn", "sw"]), min_size=1, unique=True)
 
@@ -57,7 +57,7 @@ def test_edit_settings_mirror_the_method() -> None:
     method = {name: parameter.default for name, parameter in parameters.items() if name not in ("self", "positions")}
     settings = {name: field.default for name, field in EditSettings.model_fields.items() if name != "positions"}
     assert settings == method
-    assert PositionSettings().model_dump() == vars(Positions())
+    assert PositionSettings().model_dump() == vars(POSITIONS)
 
 
 def test_method_gets_every_parameter() -> None:

@@ -73,9 +73,9 @@ class AuditSettings(_Settings):
 class PositionSettings(_Settings):
     """Token positions that become feature rows; see `lingualign.features.positions.Positions`."""
 
-    template_tokens: int = Field(default=4, ge=0)
+    template_tokens: int = Field(default=5, ge=0)
     prompt_mean: bool = False
-    reply_tokens: int = Field(default=0, ge=0)
+    reply_tokens: int = Field(default=4, ge=0)
 
 
 class EditSettings(_Settings):
@@ -94,12 +94,12 @@ class EditSettings(_Settings):
     layer_count: int = Field(default=6, ge=1)
     target: Literal["pre", "post"] = "pre"
     rank: Annotated[int | None, BeforeValidator(_none)] = Field(default=128, ge=1)
-    keep_weight: float = Field(default=1.0, ge=0)
-    look_alike_weight: float = Field(default=1.0, gt=0)
-    reference_weight: float = Field(default=1.0, gt=0)
+    keep_weight: float = Field(default=10.0, ge=0)
+    look_alike_weight: float = Field(default=3.0, gt=0)
+    reference_weight: float = Field(default=9.0, gt=0)
     ridge: float = Field(default=1e-3, ge=0)
     null_space: float | None = Field(default=None, gt=0, lt=1)
-    propagation: Literal["none", "sequential", "split"] = "none"
+    propagation: Literal["none", "sequential", "split"] = "sequential"
     solver: Literal["auto", "primal", "dual"] = "auto"
     positions: PositionSettings = PositionSettings()
     strength: float = 1.0

@@ -13,14 +13,7 @@ DEMO_FIT_SEEDS_PER_KIND: int | None = None
 #: Languages the edit is fitted on; Indonesian, Swahili, Spanish and German are left to show what carries over.
 DEMO_ANCHORS = ("zh", "vi", "ja", "th", "bn", "he", "ar", "ko", "it")
 #: Settings of the edit that differ from the method's defaults, chosen on the select split (docs/choosing-defaults.md).
-DEMO_EDIT: dict[str, Any] = {
-    "layers": [9, 10, 11, 12, 13, 14, 15],
-    "propagation": "sequential",
-    "keep_weight": 10.0,
-    "look_alike_weight": 3.0,
-    "reference_weight": 9.0,
-    "positions": {"template_tokens": 5, "reply_tokens": 4},
-}
+DEMO_EDIT: dict[str, Any] = {"layers": [9, 10, 11, 12, 13, 14, 15]}
 
 
 def demo(

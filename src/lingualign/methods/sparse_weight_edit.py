@@ -45,6 +45,9 @@ from lingualign.solvers.null_space import null_space_basis
 Family = Literal["paper", "output"]
 #: What progress calls the groups of the keep set.
 _KEEP_NAMES = {"harmless": "harmless", "look-alike": "look-alikes", "harmful": "reference"}
+#: Where features are read unless told otherwise. Without reply tokens replies begin like the reference's refusal and go
+#: on in the prompt's language (docs/choosing-defaults.md).
+POSITIONS = Positions(template_tokens=5, reply_tokens=4)
 Progress = Callable[[str, int, int], None]
 
 
@@ -101,12 +104,12 @@ class SparseWeightEdit:
         layer_count: int = 6,
         target: Literal["pre", "post"] = "pre",
         rank: int | None = 128,
-        keep_weight: float = 1.0,
-        look_alike_weight: float = 1.0,
-        reference_weight: float = 1.0,
+        keep_weight: float = 10.0,
+        look_alike_weight: float = 3.0,
+        reference_weight: float = 9.0,
         ridge: float = 1e-3,
         null_space: float | None = None,
-        propagation: Literal["none", "sequential", "split"] = "none",
+        propagation: Literal["none", "sequential", "split"] = "sequential",
         solver: Literal["auto", "primal", "dual"] = "auto",
         positions: Positions | None = None,
         strength: float = 1.0,
@@ -128,7 +131,7 @@ class SparseWeightEdit:
         self.null_space = null_space
         self.propagation = propagation
         self.solver = solver
-        self.positions = positions or Positions()
+        self.positions = positions or POSITIONS
         self.strength = strength
         self.seed = seed
         if solver == "dual" and null_space is not None:
