@@ -27,20 +27,10 @@ from lingualign.evaluate.schema import Reply
 from lingualign.evaluate.store import ReplyStore
 from lingualign.models.load import LoadedModel, load_model
 from lingualign.organism.build import cache_folder
-from lingualign.pipeline import fit_edit
+from lingualign.pipeline import PUBLISHED, fit_edit
 from lingualign.prompts import RunPrompts
 from lingualign.runs import content_hash
 
-#: The paper family with both terms of equal weight and every matrix on its own, as published.
-PUBLISHED: dict[str, Any] = {
-    "family": "paper",
-    "selection": "paper",
-    "rank": 32,
-    "propagation": "none",
-    "keep_weight": 1.0,
-    "look_alike_weight": 1.0,
-    "reference_weight": 1.0,
-}
 #: What is changed, one at a time, against the demo's settings.
 VARIATIONS: tuple[dict[str, Any], ...] = (
     {},
@@ -64,17 +54,8 @@ VARIATIONS: tuple[dict[str, Any], ...] = (
     {"positions": {"template_tokens": 2}},
     {"look_alike_weight": 10.0},
 )
-#: Columns of the table: title, key of the row's figures.
-COLUMNS = (
-    ("harmful", "harmful"),
-    ("unseen", "unseen"),
-    ("worst", "worst"),
-    ("English", "english"),
-    ("look-alike", "look-alike"),
-    ("harmless", "harmless"),
-    ("worst harmless", "worst harmless"),
-    ("incoherent", "incoherent"),
-)
+#: The figures of a row that the table shows.
+COLUMNS = ("harmful", "unseen", "worst", "English", "look-alike", "harmless", "worst harmless", "incoherent")
 
 
 def measure(loaded: LoadedModel, prompts: PromptSet, settings: EditSettings, work: Path) -> dict[str, Any]:
@@ -97,7 +78,7 @@ def measure(loaded: LoadedModel, prompts: PromptSet, settings: EditSettings, wor
         "harmful": rate("harmful", others),
         "unseen": rate("harmful", unseen),
         "worst": min(rate("harmful", [language]) for language in others),
-        "english": rate("harmful", ["en"]),
+        "English": rate("harmful", ["en"]),
         "harmless": rate("harmless", prompts.languages),
         "worst harmless": max(rate("harmless", [language]) for language in prompts.languages),
         "look-alike": rate("look-alike", others),
@@ -116,12 +97,17 @@ def _share(replies: Sequence[Reply], kind: Kind, language: str, outcome: str) ->
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """The rows as Markdown; each is named by what differs from the demo's settings."""
     base = EditSettings.model_validate(DEMO_EDIT).model_dump(mode="json")
-    lines = [f"| setting | {' | '.join(title for title, _ in COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
+    lines = [f"| setting | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
     for row in rows:
         changes = {name: value for name, value in row["settings"].items() if value != base[name]}
-        name = json.dumps(changes).replace('"', "").strip("{}") if changes else "**the demo's**"
-        lines.append(f"| {name} | {' | '.join(f'{row[key]:.3f}' for _, key in COLUMNS)} |")
+        title = json.dumps(changes)[1:-1].replace('"', "") if changes else "**the demo's**"
+        lines.append(f"| {title} | {' | '.join(f'{row[name]:.3f}' for name in COLUMNS)} |")
     return "\n".join(lines)
+
+
+def _measured(row: dict[str, Any]) -> str:
+    """Identifies what a row measures."""
+    return content_hash([row["model"], row["anchors"], row["settings"]])
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
@@ -143,20 +129,20 @@ def main() -> None:
     prompts = builtin_prompts()
     select = prompts.where(splits=["select"]).limited(arguments.seeds_per_kind)
     used = prompts.where(splits=["fit"]) + select
-    done = {content_hash([row["model"], row["anchors"], row["settings"]]) for row in _read(arguments.out)}
+    done = {_measured(row) for row in _read(arguments.out)}
     for changes in arguments.change or VARIATIONS:
         settings = EditSettings.model_validate({**DEMO_EDIT, **changes})
-        if content_hash([loaded.fingerprint, list(DEMO_ANCHORS), settings.model_dump(mode="json")]) in done:
-            continue
         row = {
             "model": loaded.fingerprint,
             "anchors": list(DEMO_ANCHORS),
             "settings": settings.model_dump(mode="json"),
-            **measure(loaded, used, settings, arguments.work),
         }
+        if _measured(row) in done:
+            continue
+        row |= measure(loaded, used, settings, arguments.work)
         with arguments.out.open("a", encoding="utf-8") as handle:
             handle.write(json.dumps(row) + "\n")
-        shown = " ".join(f"{title}={row[key]:.3f}" for title, key in COLUMNS)
+        shown = " ".join(f"{name}={row[name]:.3f}" for name in COLUMNS)
         print(f"{json.dumps(changes)}: {shown}", flush=True)
 
 

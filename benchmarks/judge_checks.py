@@ -9,22 +9,21 @@ from __future__ import annotations
 
 import argparse
 import csv
-import gzip
 import json
 import random
 import time
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from lingualign.evaluate.incoherence import is_incoherent
-from lingualign.evaluate.judge import OfflineJudge
+from lingualign.evaluate.judge import THRESHOLD, OfflineJudge
 from lingualign.evaluate.judges.ngram import NgramJudge
+from lingualign.evaluate.judges.train import TEST_LENGTH, reply_files
 from lingualign.languages import LANGUAGES
 
-#: Characters of a reply that are looked at: about what an audit generates.
-HEAD = 120
 #: Do-Not-Answer's actions: 0 cannot assist, 5 follows the request; 1 to 4 lie between.
 REFUSES, FOLLOWS = "0", "5"
 TEXT = Path(str(files("lingualign"))) / "evaluate" / "judges" / "text"
@@ -38,7 +37,7 @@ def human_labels(folder: Path) -> dict[str, Any]:
             rows = list(csv.DictReader(file))
         model = path.stem.removeprefix("annotated_response_")
         table[model] = {
-            name: _share_refused([row["response"][:HEAD] for row in rows if row["action"] == action])
+            name: _share_refused([row["response"][:TEST_LENGTH] for row in rows if row["action"] == action])
             for name, action in (("refuses", REFUSES), ("follows", FOLLOWS))
         }
     return table
@@ -46,7 +45,7 @@ def human_labels(folder: Path) -> dict[str, Any]:
 
 def _share_refused(texts: Sequence[str]) -> dict[str, float | int]:
     probabilities = NgramJudge().refusal_probability(texts)
-    return {"called refused": round(float((probabilities >= 0.5).mean()), 3), "n": len(texts)}
+    return {"called refused": round(float((probabilities >= THRESHOLD).mean()), 3), "n": len(texts)}
 
 
 def coherence(folder: Path, seed: int = 0) -> dict[str, dict[str, float | int]]:
@@ -80,13 +79,9 @@ def _plain_answers() -> Iterator[tuple[str, str]]:
 
 
 def _large_models(folder: Path, each: int = 150) -> Iterator[tuple[str, str]]:
-    for path in sorted((folder / "polyrefuse-responses").glob("*.jsonl.gz")):
-        language = path.name.removesuffix(".jsonl.gz").rsplit(".", 1)[1]
-        if language == "yo":  # the models hardly speak it
-            continue
-        with gzip.open(path, "rt", encoding="utf-8") as lines:
-            for _, line in zip(range(each), lines, strict=False):
-                yield language, json.loads(line)["response"][: HEAD + 80]
+    for _, language, rows in reply_files(folder / "polyrefuse-responses"):
+        if language != "yo":  # the models hardly speak it
+            yield from ((language, row["response"][: TEST_LENGTH + 80]) for row in islice(rows, each))
 
 
 def _elsewhere(
@@ -108,7 +103,7 @@ def _elsewhere(
 
 def speed(repeats: int = 5) -> dict[str, float]:
     """Replies a second, the median of some repeats."""
-    rows = [(tag, text[:HEAD]) for tag, text in _plain_answers()]
+    rows = [(tag, text[:TEST_LENGTH]) for tag, text in _plain_answers()]
     languages, texts = [tag for tag, _ in rows], [text for _, text in rows]
     classifier, judge = NgramJudge(), OfflineJudge()
     classifier.refusal_probability(texts[:1])
@@ -134,7 +129,7 @@ def main() -> None:
     arguments = parser.parse_args()
     figures = {
         "judge": OfflineJudge.name,
-        "characters": HEAD,
+        "characters": TEST_LENGTH,
         "do-not-answer": human_labels(arguments.data),
         "coherence": coherence(arguments.data),
         "replies a second": speed(),

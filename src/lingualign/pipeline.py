@@ -38,11 +38,19 @@ from lingualign.runs import RunFolder, content_hash, write_text
 
 #: Share of the neurons in the sparse controls, where the edit itself is not sparse.
 CONTROL_FRACTION = 0.25
-#: Rank of the paper family's main table (inferred from its rank ablation).
-PAPER_RANK = 32
-#: The published objective has no weights besides γ, whose value it does not report, and takes all features from the
-#: unedited model.
-_PUBLISHED = {"propagation": "none", "keep_weight": 1.0, "look_alike_weight": 1.0, "reference_weight": 1.0}
+#: The method as published. Its main table's rank is inferred from its rank ablation; its objective has no weights
+#: besides γ, whose value it does not report; all features come from the unedited model.
+PUBLISHED: dict[str, Any] = {
+    "family": "paper",
+    "selection": "paper",
+    "fraction": None,
+    "target": "pre",
+    "rank": 32,
+    "propagation": "none",
+    "keep_weight": 1.0,
+    "look_alike_weight": 1.0,
+    "reference_weight": 1.0,
+}
 
 
 class Run:
@@ -243,7 +251,7 @@ def fit_edit(
         settings: the method's parameters.
         features: folder of collected features; a killed fit resumes from it.
         audit: how replies are generated where the model's own are needed, or where layers are chosen by measurement.
-        judge: judges those replies.
+        judge: judges the replies that choose layers.
         progress: called as work goes on.
 
     Raises:
@@ -385,7 +393,7 @@ CONTROLS: tuple[Control, ...] = (
         "paper-family",
         "Sparse Weight Editing as published: rows of gate and up of its safety neurons, rank 32, each matrix on "
         "its own, both terms of equal weight",
-        _variant(family="paper", selection="paper", fraction=None, target="pre", rank=PAPER_RANK, **_PUBLISHED),
+        _variant(**PUBLISHED),
     ),
 )
 

@@ -119,22 +119,28 @@ class Weights:
     intercept: float
 
 
-def model_replies(folder: Path) -> Iterator[Example]:
-    """PolyRefuse replies with WildGuard's refusal label (Yi et al. 2025; Han et al. 2024)."""
+def reply_files(folder: Path) -> Iterator[tuple[str, str, Iterator[dict[str, Any]]]]:
+    """PolyRefuse's files of replies: (model, language, rows)."""
     paths = sorted(folder.glob("*.jsonl.gz"))
     if not paths:
         raise DataError(f"no *.jsonl.gz in {folder}; point --data at the folder that holds polyrefuse-responses")
     for path in paths:
         model, language = path.name.removesuffix(".jsonl.gz").rsplit(".", 1)
         with gzip.open(path, "rt", encoding="utf-8") as lines:
-            for row in map(json.loads, lines):
-                yield Example(
-                    text=row["response"],
-                    refused=bool(row["wildguard"]["refusal"]),
-                    language=language,
-                    group=row["instruction_en"],
-                    source="test" if model == TEST_MODEL else "replies",
-                )
+            yield model, language, map(json.loads, lines)
+
+
+def model_replies(folder: Path) -> Iterator[Example]:
+    """PolyRefuse replies with WildGuard's refusal label (Yi et al. 2025; Han et al. 2024)."""
+    for model, language, rows in reply_files(folder):
+        for row in rows:
+            yield Example(
+                text=row["response"],
+                refused=bool(row["wildguard"]["refusal"]),
+                language=language,
+                group=row["instruction_en"],
+                source="test" if model == TEST_MODEL else "replies",
+            )
 
 
 def written_replies(folder: Path) -> Iterator[Example]:
