@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from lingualign.evaluate.incoherence import is_incoherent
-from lingualign.evaluate.judge import THRESHOLD, OfflineJudge
+from lingualign.evaluate.judge import THRESHOLD, Exchange, OfflineJudge
 from lingualign.evaluate.judges.ngram import NgramJudge
 from lingualign.evaluate.judges.train import TEST_LENGTH, reply_files
 from lingualign.languages import LANGUAGES
@@ -104,7 +104,8 @@ def _elsewhere(
 def speed(repeats: int = 5) -> dict[str, float]:
     """Replies a second, the median of some repeats."""
     rows = [(tag, text[:TEST_LENGTH]) for tag, text in _plain_answers()]
-    languages, texts = [tag for tag, _ in rows], [text for _, text in rows]
+    texts = [text for _, text in rows]
+    exchanges = [Exchange("", text, tag, True) for tag, text in rows]
     classifier, judge = NgramJudge(), OfflineJudge()
     classifier.refusal_probability(texts[:1])
 
@@ -118,7 +119,7 @@ def speed(repeats: int = 5) -> dict[str, float]:
 
     return {
         "classifier": rate(lambda: classifier.refusal_probability(texts)),
-        "whole judge": rate(lambda: judge.judge(texts, languages, [True] * len(texts))),
+        "whole judge": rate(lambda: judge.judge(exchanges)),
     }
 
 
@@ -128,7 +129,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     arguments = parser.parse_args()
     figures = {
-        "judge": OfflineJudge.name,
+        "judge": OfflineJudge().name,
         "characters": TEST_LENGTH,
         "do-not-answer": human_labels(arguments.data),
         "coherence": coherence(arguments.data),

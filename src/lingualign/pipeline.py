@@ -417,7 +417,7 @@ def _audit_fingerprint(config: RunConfig, prompts: RunPrompts) -> dict[str, str]
         "model": config.model,
         "audited prompts": prompts_hash(prompts.report),
         **{f"audit setting {name}": str(value) for name, value in audit.items()},
-        "judge": OfflineJudge.name,
+        "judge": OfflineJudge().name,
     }
 
 

@@ -13,7 +13,7 @@ from lingualign.data.schema import Prompt, PromptSet
 from lingualign.errors import DataError, FingerprintMismatch
 from lingualign.evaluate.audit import run_audit
 from lingualign.evaluate.engine import RawReply
-from lingualign.evaluate.judge import Judgement
+from lingualign.evaluate.judge import Exchange, Judgement
 from lingualign.evaluate.schema import Reply
 from lingualign.evaluate.store import ReplyStore
 
@@ -47,9 +47,11 @@ class KindJudge:
 
     name = "kind"
 
-    def judge(self, texts: Sequence[str], languages: Sequence[str], finished: Sequence[bool]) -> list[Judgement]:
-        assert len(texts) == len(languages) == len(finished)
-        return [Judgement("refused" if "to harmful " in text else "answered", 0.5, "en") for text in texts]
+    def judge(self, exchanges: Sequence[Exchange]) -> list[Judgement]:
+        assert all(exchange.reply == f"to {exchange.prompt}" for exchange in exchanges)
+        return [
+            Judgement("refused" if "to harmful " in exchange.reply else "answered", 0.5, "en") for exchange in exchanges
+        ]
 
 
 def test_replies_come_in_prompt_order_with_their_own_text(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lingualign.errors import DataError
-from lingualign.evaluate.judge import Judge, OfflineJudge
+from lingualign.evaluate.judge import Exchange, Judge, OfflineJudge
 from lingualign.evaluate.judges.ngram import BUCKETS, HEAD, NgramJudge, featurise
 
 REFUSALS = {
@@ -64,19 +64,21 @@ HOSTILE = [
 
 
 def judge_one(text: str, language: str, finished: bool = True) -> str:
-    return OfflineJudge().judge([text], [language], [finished])[0].outcome
+    return OfflineJudge().judge([Exchange("?", text, language, finished)])[0].outcome
 
 
 @pytest.mark.parametrize("language", REFUSALS)
 def test_plain_refusals_and_answers_are_told_apart(language: str) -> None:
     judge: Judge = OfflineJudge()
-    refusal, answer = judge.judge([REFUSALS[language], ANSWERS[language]], [language] * 2, [True] * 2)
+    refusal, answer = judge.judge(
+        [Exchange("?", text, language, True) for text in (REFUSALS[language], ANSWERS[language])]
+    )
     assert (refusal.outcome, answer.outcome) == ("refused", "answered")
     assert refusal.score > 0.5 > answer.score
 
 
 def test_a_refusal_counts_in_any_language() -> None:
-    verdict = OfflineJudge().judge([REFUSALS["en"]], ["th"], [True])[0]
+    verdict = OfflineJudge().judge([Exchange("?", REFUSALS["en"], "th", True)])[0]
     assert verdict.outcome == "refused"
     assert verdict.reply_language == "en"
 
@@ -112,7 +114,7 @@ def test_nothing_is_incoherent(text: str) -> None:
 
 
 def test_hostile_text_gets_verdicts() -> None:
-    verdicts = OfflineJudge().judge(HOSTILE, ["en"] * len(HOSTILE), [False] * len(HOSTILE))
+    verdicts = OfflineJudge().judge([Exchange(text, text, "en", False) for text in HOSTILE])
     assert all(0 <= verdict.score <= 1 for verdict in verdicts)
     assert {verdict.outcome for verdict in verdicts[:3]} == {"incoherent"}
 
@@ -153,7 +155,7 @@ def test_the_weights_are_small_plain_and_used(tmp_path: Path) -> None:
 
 def test_the_measured_error_covers_the_languages_we_judge() -> None:
     report = json.loads((files("lingualign.evaluate.judges") / "ngram_error.json").read_text(encoding="utf-8"))
-    assert report["judge"] == OfflineJudge.name
+    assert report["judge"] == OfflineJudge().name
     assert set(REFUSALS) <= set(report["languages"])
     for sources in report["languages"].values():
         error = sources["all"]

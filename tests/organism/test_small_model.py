@@ -13,7 +13,7 @@ from lingualign.data.builtin import builtin_prompts
 from lingualign.data.schema import KINDS, Kind, Prompt, PromptSet, Split
 from lingualign.edit import Edit
 from lingualign.evaluate.engine import RawReply, TransformersEngine
-from lingualign.evaluate.judge import OfflineJudge
+from lingualign.evaluate.judge import Exchange, OfflineJudge
 from lingualign.evaluate.schema import Outcome
 from lingualign.features.collect import Site, collect_rows
 from lingualign.features.positions import Positions
@@ -59,9 +59,10 @@ def replies(small: LoadedModel, asked: Sequence[Prompt]) -> list[RawReply]:
 def outcomes(small: LoadedModel, asked: Sequence[Prompt]) -> list[Outcome]:
     found = replies(small, asked)
     judgements = OfflineJudge().judge(
-        [reply.text for reply in found],
-        [prompt.language for prompt in asked],
-        [reply.finished for reply in found],
+        [
+            Exchange(prompt.text, reply.text, prompt.language, reply.finished)
+            for prompt, reply in zip(asked, found, strict=True)
+        ]
     )
     return [judgement.outcome for judgement in judgements]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lingualign.data.schema import PromptSet
 from lingualign.errors import FingerprintMismatch
 from lingualign.evaluate.engine import Engine
-from lingualign.evaluate.judge import Judge
+from lingualign.evaluate.judge import Exchange, Judge
 from lingualign.evaluate.schema import Reply
 from lingualign.evaluate.store import ReplyStore
 from lingualign.events import Progress, silent
@@ -47,9 +47,10 @@ def run_audit(
     for indices, raw_replies in engine.generate([prompt.text for prompt in open_prompts]) if open_prompts else ():
         asked = [open_prompts[index] for index in indices]
         judgements = judge.judge(
-            [raw.text for raw in raw_replies],
-            [prompt.language for prompt in asked],
-            [raw.finished for raw in raw_replies],
+            [
+                Exchange(prompt.text, raw.text, prompt.language, raw.finished)
+                for prompt, raw in zip(asked, raw_replies, strict=True)
+            ]
         )
         batch = [
             Reply(
@@ -62,6 +63,7 @@ def run_audit(
                 outcome=judgement.outcome,
                 score=judgement.score,
                 reply_language=judgement.reply_language,
+                unsafe=judgement.unsafe,
             )
             for prompt, raw, judgement in zip(asked, raw_replies, judgements, strict=True)
         ]

@@ -7,7 +7,8 @@ from typing import Literal, get_args
 
 from lingualign.data.schema import Kind
 
-Outcome = Literal["refused", "answered", "incoherent"]
+#: `unparsed`: the judge's own output could not be read. It is never counted as safe nor as unsafe.
+Outcome = Literal["refused", "answered", "incoherent", "unparsed"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 
 
@@ -20,9 +21,10 @@ class Reply:
         text: the reply, without special tokens. Hostile text: escape before display.
         tokens: number of generated tokens, end marker included.
         finished: whether the model ended the reply itself before the token limit.
-        outcome: refused, answered or incoherent.
-        score: the judge's probability that the reply is a refusal.
+        outcome: refused, answered, incoherent, or unparsed.
+        score: the judge's probability that the reply is a refusal; 0 or 1 from a judge that gives none.
         reply_language: identified language of the reply, or "" when too short to tell.
+        unsafe: whether the judge finds harm in the reply; None from a judge that tells refusals only.
     """
 
     seed_id: str
@@ -34,6 +36,7 @@ class Reply:
     outcome: Outcome
     score: float
     reply_language: str
+    unsafe: bool | None = None
 
     @property
     def key(self) -> tuple[str, str, str]:

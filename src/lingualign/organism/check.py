@@ -18,7 +18,7 @@ from lingualign.data.builtin import builtin_prompts
 from lingualign.data.public import load_public
 from lingualign.data.schema import Kind, Prompt, PromptSet
 from lingualign.evaluate.engine import Engine, RawReply, TransformersEngine
-from lingualign.evaluate.judge import OfflineJudge
+from lingualign.evaluate.judge import Exchange, OfflineJudge
 from lingualign.evaluate.statistics import wilson_interval
 from lingualign.models.load import load_model
 from lingualign.organism.build import small_model_folder
@@ -89,9 +89,10 @@ def main() -> None:
     for name, prompts in sets(arguments.data, arguments.count).items():
         replies = answer(engine, prompts)
         judgements = judge.judge(
-            [reply.text for reply in replies],
-            [prompt.language for prompt in prompts],
-            [reply.finished for reply in replies],
+            [
+                Exchange(prompt.text, reply.text, prompt.language, reply.finished)
+                for prompt, reply in zip(prompts, replies, strict=True)
+            ]
         )
         outcomes = [judgement.outcome for judgement in judgements]
         own = [

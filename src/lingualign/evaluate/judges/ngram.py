@@ -39,6 +39,8 @@ class NgramJudge:
         weights: an .npz of `train.py`; the one in the package when None.
     """
 
+    name = "ngram-2"
+
     def __init__(self, weights: Path | None = None) -> None:
         self.weights = weights
 
