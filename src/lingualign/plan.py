@@ -6,7 +6,9 @@ number of multiplications and a short measurement of this machine's matrix produ
 
 from __future__ import annotations
 
+import math
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +17,7 @@ from lingualign.config import RunConfig
 from lingualign.data.schema import Prompt
 from lingualign.edit import CONFIG_MARK
 from lingualign.errors import FingerprintMismatch, NotEnoughMemory, UserError
+from lingualign.evaluate.statistics import minimum_detectable_difference
 from lingualign.hardware import GIBIBYTE, check_device, free_disk, free_memory, hardware_line
 from lingualign.layer_search import candidate_windows
 from lingualign.models.chat import encode_chats
@@ -43,6 +46,10 @@ class Plan:
         report_prompts, anchor_pairs, keep_prompts: numbers of prompts.
         report_tokens, fit_tokens: tokens read in one audit, and in the fit.
         reply_tokens: most tokens generated in one audit.
+        harmful_prompts: fewest harmful prompts in any audited language.
+        detectable: smallest true change of refusal in that language that a comparison finds with power 0.8, two-sided
+            at 5%, and the same when the test is one of as many as there are languages (Bonferroni, Holm's first step);
+            None in place of one that cannot be found. None for a job without a comparison.
         seconds: estimate by stage.
         memory_bytes, free_memory_bytes: at the peak, and what there is.
         disk_bytes, free_disk_bytes: in the run folder, and what there is.
@@ -63,6 +70,8 @@ class Plan:
     report_tokens: int
     fit_tokens: int
     reply_tokens: int
+    harmful_prompts: int
+    detectable: tuple[float | None, float | None] | None
     seconds: dict[str, float]
     memory_bytes: int
     free_memory_bytes: int
@@ -114,6 +123,8 @@ def make_plan(config: RunConfig, prompts: RunPrompts, out: Path, job: Job = "run
 
     audited = [] if job == "edit" else lengths(list(prompts.report))
     replies = config.audit.max_new_tokens * len(audited)
+    counts = Counter(prompt.language for prompt in prompts.report if prompt.kind == "harmful")
+    harmful = min(counts.values(), default=0)
     flops = _measured_flops(dtype, device, mlps[0].hidden_size, mlps[0].inner_size)
     audit_seconds = (2 * working * sum(audited)) / (PROMPT_EFFICIENCY * flops) + (
         2 * (working + embeddings) * replies / (REPLY_EFFICIENCY * flops)
@@ -177,12 +188,20 @@ def make_plan(config: RunConfig, prompts: RunPrompts, out: Path, job: Job = "run
         report_tokens=sum(audited),
         fit_tokens=fit_tokens,
         reply_tokens=replies,
+        harmful_prompts=harmful,
+        detectable=_detectable(harmful, len(prompts.report.languages)) if job in ("run", "verify") else None,
         seconds=seconds,
         memory_bytes=parameters * width + memory + (0 if device.startswith("cuda") else LIBRARIES_BYTES),
         free_memory_bytes=free_memory(device),
         disk_bytes=disk + 1000 * len(audited),
         free_disk_bytes=free_disk(out.absolute()),
     )
+
+
+def _detectable(prompts: int, languages: int) -> tuple[float | None, float | None]:
+    strict = 1 - 0.05 / max(1, languages)
+    alone, among = (minimum_detectable_difference(prompts, confidence=level) for level in (0.95, strict))
+    return (alone if math.isfinite(alone) else None, among if math.isfinite(among) else None)
 
 
 def refuse_edited(model: Any) -> None:

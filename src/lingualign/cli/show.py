@@ -49,6 +49,8 @@ def plan_lines(plan: Plan) -> list[str]:
             f"Audit     {plan.report_prompts} prompts in {len(plan.languages)} languages ({', '.join(plan.languages)})"
             f", {plan.report_tokens:,} tokens read, at most {plan.reply_tokens:,} written"
         )
+    if plan.detectable is not None:
+        lines.append(f"Detects   {_detects(plan)}")
     if plan.edited_blocks:
         lines.append(
             f"Edit      {plan.edited_blocks} blocks from {plan.anchor_pairs} anchor pairs "
@@ -60,6 +62,15 @@ def plan_lines(plan: Plan) -> list[str]:
         f"disk {plan.disk_bytes / GIBIBYTE:.2f} GiB of {plan.free_disk_bytes / GIBIBYTE:.1f} GiB free",
     ]
     return lines
+
+
+def _detects(plan: Plan) -> str:
+    alone, among = plan.detectable or (None, None)
+    prompts = f"{plan.harmful_prompts} harmful prompts, power 0.8, half of the pairs discordant"
+    if alone is None:
+        return f"no change in a single language: too few prompts ({prompts}); raise --seeds-per-kind"
+    after = "none" if among is None else f"{among:.2f}"
+    return f"a change of refusal of {alone:.2f} in one language, {after} after Holm over the languages ({prompts})"
 
 
 def _count(number: int) -> str:
