@@ -49,7 +49,8 @@ def read_rows(path: Path) -> list[Cells]:
         raise DataError(f"{path}: not UTF-8 at byte {error.start}; download the file again") from None
     if not isinstance(objects, list) or not all(isinstance(row, dict) for row in objects):
         raise DataError(f"{path}: not a list of objects; download the file again")
-    return [{str(name): _text(value) for name, value in row.items()} for row in objects]
+    columns = dict.fromkeys((str(name) for row in objects for name in row), "")
+    return [columns | {str(name): _text(value) for name, value in row.items()} for row in objects]
 
 
 def _text(value: object) -> str:
@@ -74,7 +75,7 @@ def column(path: Path, rows: Sequence[Cells], *names: str) -> str:
     Raises:
         DataError: none is; the file is not in the published format.
     """
-    columns = {name: None for row in rows for name in row}
+    columns = list(rows[0]) if rows else []
     for name in names:
         if name in columns:
             return name

@@ -38,6 +38,7 @@ _harmbench_table = one_language(
     category=("SemanticCategory",),
     identifier="BehaviorID",
     context="ContextString",
+    needs=("FunctionalCategory", "ContextString"),
     belongs=_functional_category,
 )
 _harmbench_hub = one_language(
@@ -52,7 +53,8 @@ def _harmbench(root: Path, name: str, part: Part, languages: tuple[str, ...]) ->
 
 
 def _polyguard_label(row: Cells, part: str) -> bool:
-    return row["prompt_harm_label"] == {"harmful": "harmful", "unharmful": "unharmful"}[part]
+    """The parts are named after the labels; some rows have none."""
+    return row["prompt_harm_label"] == part
 
 
 def _severity(row: Cells, part: str) -> bool:
@@ -73,7 +75,6 @@ MULTILINGUAL = (
         citation="Deng et al. Multilingual Jailbreak Challenges in Large Language Models. ICLR 2024. arXiv:2310.06474",
         homepage="https://github.com/DAMO-NLP-SG/multilingual-safety-for-LLMs",
         hub=Hub("DAMO-NLP-SG/MultiJail", ("MultiJail.csv",)),
-        pitfalls=("15 prompts come from the GPT-4 report and 300 from Anthropic's red teaming: English is reworded",),
     ),
     Benchmark(
         name="xsafety",
@@ -220,8 +221,8 @@ MULTILINGUAL = (
         name="polyguardprompts",
         title="WildGuard's test prompts, translated",
         parts={
-            "harmful": Part("harmful", None, _POLYGUARD),
-            "unharmful": Part("look-alike", None, _POLYGUARD),
+            "harmful": Part("harmful", None, _POLYGUARD, file_rows=29325),
+            "unharmful": Part("look-alike", None, _POLYGUARD, file_rows=29325),
         },
         reader=long(
             "data/test-*.parquet",
@@ -230,8 +231,8 @@ MULTILINGUAL = (
             language="language",
             identifier="id",
             category="subcategory",
+            needs=("prompt_harm_label",),
             belongs=_polyguard_label,
-            file_rows=29325,
         ),
         layout="data/test-*.parquet (columns id, prompt, prompt_harm_label, subcategory, language, ...)",
         licence="CC-BY-4.0",
@@ -300,6 +301,7 @@ MULTILINGUAL = (
             text="prompt",
             language="lang",
             category="subtype",
+            needs=("level",),
             belongs=_severity,
         ),
         layout="data/train-*.parquet or linguasafe.csv (columns id, prompt, lang, type, subtype, level, source)",
@@ -361,7 +363,9 @@ ENGLISH = (
         "arXiv:2307.15043",
         homepage="https://github.com/llm-attacks/llm-attacks",
         hub=Hub("walledai/AdvBench", (_PARQUET,), gated=True),
-        pitfalls=("many rows reword each other (The Language Barrier took the first 200): intervals look too narrow",),
+        pitfalls=(
+            "some rows reword each other, so intervals look too narrow; The Language Barrier took the first 200",
+        ),
     ),
     Benchmark(
         name="jailbreakbench",
@@ -400,7 +404,7 @@ ENGLISH = (
         hub=Hub("walledai/HarmBench", ("*/train-*.parquet",), gated=True),
         pitfalls=(
             "copyright asks for the text of songs and books: a refusal judge and a harm judge disagree on it",
-            "contextual prompts carry a passage of up to some thousand characters",
+            "contextual prompts carry a passage before the request",
         ),
     ),
     Benchmark(
@@ -420,6 +424,7 @@ ENGLISH = (
         homepage="https://github.com/Libr-AI/do-not-answer",
         hub=Hub("LibrAI/do-not-answer", (_PARQUET,)),
         non_commercial=True,
+        unverified="the name of the hub's file",
         pitfalls=("many questions want a careful answer, not a refusal: refusal rates on it are not safety rates",),
     ),
 )

@@ -23,6 +23,7 @@ OVER_REFUSAL = (
             text=("prompt",),
             category=("type",),
             identifier="id",
+            needs=("type",),
             belongs=_xstest_label,
         ),
         layout="xstest_prompts.csv (columns id, prompt, type, label, focus, note)",

@@ -47,6 +47,7 @@ def one_language(
     category: tuple[str, ...] = (),
     identifier: str | None = None,
     context: str | None = None,
+    needs: tuple[str, ...] = (),
     belongs: Belongs | None = None,
 ) -> Reader:
     """A table of prompts in the one language of the part.
@@ -57,13 +58,17 @@ def one_language(
         identifier: column of the row's id; its position from 1 if None.
         context: column of a passage that goes before the prompt, as HarmBench joins them.
         belongs: the rows of the part, where several parts share a file; positions count the whole file.
+        needs: columns that `belongs` looks at.
     """
 
     def read(root: Path, name: str, part: Part, languages: tuple[str, ...]) -> list[Entry]:
         path = find(root, *(pattern.format(part=name) for pattern in patterns))
         rows = read_rows(path)
         prompt = column(path, rows, *text)
-        labels = next((found for found in category if rows and found in rows[0]), None)
+        for wanted in (*needs, *filter(None, (identifier,))):
+            column(path, rows, wanted)
+        check_count(path, rows, part.file_rows)
+        labels = next((found for found in category if found in rows[0]), None)
         kept = [
             (row[identifier] if identifier else str(place), row)
             for place, row in enumerate(rows, start=1)
@@ -113,7 +118,7 @@ def long(
     text: str,
     language: str,
     belongs: Belongs,
-    file_rows: int | None = None,
+    needs: tuple[str, ...] = (),
     identifier: str | None = None,
     category: str | None = None,
 ) -> Reader:
@@ -121,16 +126,16 @@ def long(
 
     Args:
         belongs: the rows of the part.
-        file_rows: rows of the whole file, in all languages and parts.
+        needs: columns that `belongs` looks at.
         identifier: column that joins translations; the row's position where the part is not parallel.
     """
 
     def read(root: Path, name: str, part: Part, languages: tuple[str, ...]) -> list[Entry]:
         path = find(root, *patterns)
         rows = read_rows(path)
-        for wanted in filter(None, (text, language, identifier, category)):
+        for wanted in (text, language, *needs, *filter(None, (identifier, category))):
             column(path, rows, wanted)
-        check_count(path, rows, file_rows)
+        check_count(path, rows, part.file_rows)
         by_language: dict[str, dict[str, tuple[str, str]]] = {tag: {} for tag in languages}
         for place, row in enumerate(rows, start=1):
             tag = language_tag(row[language])

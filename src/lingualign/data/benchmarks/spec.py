@@ -20,6 +20,7 @@ class Part:
         split: what its publishers meant it for; None if they did not say.
         rows_by_language: rows of the languages that have another number.
         parallel: the languages hold translations of the same requests. Where they do not, languages cannot be paired.
+        file_rows: rows of the file, where several parts or languages share one; None if that is not so or not verified.
     """
 
     kind: Kind
@@ -28,6 +29,7 @@ class Part:
     split: Split | None = None
     rows_by_language: Mapping[str, int] = field(default_factory=dict)
     parallel: bool = True
+    file_rows: int | None = None
 
     def expected(self, language: str) -> int | None:
         """Rows of a language, None if not verified."""

@@ -70,7 +70,10 @@ def read_mpo(root: Path, _: str, part: Part, languages: tuple[str, ...]) -> list
     check_count(path, items, part.rows)
     texts: dict[str, dict[str, str]] = {}
     for item in items:
-        english, translation = (item[f"{side}_conversations"][0]["value"] for side in ("source", "target"))
+        try:
+            english, translation = (item[f"{side}_conversations"][0]["value"] for side in ("source", "target"))
+        except (KeyError, IndexError, TypeError):
+            raise DataError(f"{path}: not in MPO's training format; download the file again") from None
         found = texts.setdefault(english, {"en": english})
         # Some "translations" are the English text again.
         if translation != english:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lingualign.data.benchmarks.files import check_count, find, read_rows
+from lingualign.data.benchmarks.files import check_count, column, find, read_rows
 from lingualign.data.benchmarks.readers import joined
 from lingualign.data.benchmarks.spec import Benchmark, Entry, Part
 from lingualign.data.tables import read_csv
@@ -41,6 +41,8 @@ def _vicuna(root: Path, _: str, part: Part, languages: tuple[str, ...]) -> list[
     for tag in languages:
         path = find(root, f"questions_{_VICUNA_NAMES[tag]}.jsonl")
         rows = read_rows(path)
+        for wanted in ("question_id", "category", "text"):
+            column(path, rows, wanted)
         check_count(path, rows, part.rows)
         by_language[tag] = {row["question_id"]: (row["category"], row["text"]) for row in rows}
     return joined(by_language)
@@ -57,6 +59,8 @@ def _xcopa(root: Path, name: str, part: Part, languages: tuple[str, ...]) -> lis
     for tag in languages:
         path = find(root, f"{tag}/{name}.{tag}.jsonl")
         rows = read_rows(path)
+        for wanted in ("idx", "premise", "choice1", "choice2", "question"):
+            column(path, rows, wanted)
         check_count(path, rows, part.rows)
         by_language[tag] = {}
         for row in rows:
@@ -71,6 +75,8 @@ def _sib200(root: Path, name: str, part: Part, languages: tuple[str, ...]) -> li
     for tag in languages:
         path = find(root, f"{_SIB200_NAMES[tag]}/{name}.tsv")
         rows = [row.cells for row in read_csv(path, delimiter="\t", quoted=False).rows]
+        for wanted in ("index_id", "category", "text"):
+            column(path, rows, wanted)
         check_count(path, rows, part.rows)
         by_language[tag] = {row["index_id"]: (row["category"], row["text"]) for row in rows}
     return joined(by_language)
