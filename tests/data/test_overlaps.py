@@ -12,7 +12,7 @@ from lingualign.data.builtin import builtin_prompts
 from lingualign.data.schema import Prompt, PromptSet
 from lingualign.data.similarity import SIMILAR, normalised, repeated, similar
 
-from .test_benchmarks import ROOT, downloaded
+from .conftest import ROOT, downloaded
 
 SETS = st.lists(st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=6).map(" ".join), max_size=8)
 
