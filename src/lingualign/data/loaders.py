@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lingualign.data.benchmarks import BENCHMARKS, load_benchmark
 from lingualign.data.builtin import builtin_prompts
-from lingualign.data.public import PUBLIC_SETS, load_public
 from lingualign.data.schema import KINDS, SPLITS, Kind, Prompt, PromptSet
 from lingualign.data.tables import Row, Table, read_table
 from lingualign.errors import DataError
@@ -55,27 +55,62 @@ def load_prompts(
     return PromptSet(sorted(prompts, key=lambda prompt: order.index(prompt.language)))
 
 
-def parse_source(spec: str, languages: Sequence[str] | None = None) -> PromptSet:
-    """The prompts that a short text names.
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What the short text of a source names.
+
+    Attributes:
+        name: `builtin`, NAME or NAME/PART of a benchmark, or a file's path.
+        benchmark: name of the benchmark, "" for another source.
+        part: its part, None for all.
+        folder: the folder that holds the benchmark's; None for the hub.
+        kind: kind of the prompts of a file without a `kind` column.
+    """
+
+    name: str
+    benchmark: str = ""
+    part: str | None = None
+    folder: str | None = None
+    kind: str | None = None
+
+
+def read_source(spec: str) -> Source:
+    """The source that a short text names; nothing is opened.
 
     `builtin`; `prompts.csv` or `prompts.csv:harmful` (also .jsonl, .parquet); `polyrefuse:FOLDER` or
-    `polyrefuse/harmful_test:FOLDER`, where FOLDER holds the downloaded public sets, each in a folder of its name.
+    `polyrefuse/harmful_test:FOLDER`, where FOLDER holds the downloaded benchmarks, each in a folder of its name; or
+    `multijail@hub`, which downloads it.
 
     Raises:
-        DataError: the text names none of these, or what it names cannot be loaded.
+        DataError: the text names none of these.
     """
     if spec == "builtin":
-        return builtin_prompts(languages)
-    public = re.fullmatch(r"([\w-]+)(?:/([\w-]+))?:(.+)", spec)
-    if public and public[1] in PUBLIC_SETS:
-        return load_public(public[1], Path(public[3]), part=public[2], languages=languages)
+        return Source("builtin")
+    public = re.fullmatch(r"([\w-]+)(?:/([\w-]+))?(?:@hub|:(.+))", spec)
+    if public and public[1] in BENCHMARKS:
+        name = f"{public[1]}/{public[2]}" if public[2] else public[1]
+        return Source(name, public[1], public[2], public[3])
     file = re.fullmatch(r"(.+\.(?:csv|jsonl|parquet))(?::([^:/\\]*))?", spec, flags=re.IGNORECASE)
     if file:
-        return load_prompts(file[1], kind=file[2], languages=languages)
+        return Source(file[1], kind=file[2])
     raise DataError(
         f"unknown prompt source {spec!r}; give builtin, a .csv, .jsonl or .parquet file with or without :KIND, "
-        f"or NAME:FOLDER with NAME one of {', '.join(PUBLIC_SETS)}"
+        f"or NAME:FOLDER or NAME@hub with NAME one of {', '.join(BENCHMARKS)}"
     )
+
+
+def parse_source(spec: str, languages: Sequence[str] | None = None) -> PromptSet:
+    """The prompts that a short text names, as `read_source` understands it.
+
+    Raises:
+        DataError: the text names no source, or what it names cannot be loaded.
+    """
+    source = read_source(spec)
+    if source.benchmark:
+        return load_benchmark(source.benchmark, source.folder, part=source.part, languages=languages)
+    if source.name == "builtin":
+        return builtin_prompts(languages)
+    return load_prompts(source.name, kind=source.kind, languages=languages)
 
 
 def mix(sets: Sequence[PromptSet]) -> PromptSet:

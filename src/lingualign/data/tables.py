@@ -98,6 +98,24 @@ def read_json_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
     return rows
 
 
+def read_parquet_objects(path: Path) -> list[dict[str, Any]]:
+    """The rows of a Parquet file.
+
+    Raises:
+        DataError: it cannot be read.
+        MissingDependency: pyarrow is not installed.
+    """
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise MissingDependency("pyarrow", "eval") from None
+    try:
+        return list(pyarrow.parquet.read_table(path).to_pylist())
+    except (pyarrow.ArrowException, OSError):
+        raise DataError(f"{path}: not a readable Parquet file; write it again") from None
+
+
 def _read_csv(path: Path) -> Table:
     return read_csv(path)
 
@@ -107,16 +125,7 @@ def _read_jsonl(path: Path) -> Table:
 
 
 def _read_parquet(path: Path) -> Table:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise MissingDependency("pyarrow", "eval") from None
-    try:
-        objects = pyarrow.parquet.read_table(path).to_pylist()
-    except (pyarrow.ArrowException, OSError):
-        raise DataError(f"{path}: not a readable Parquet file; write it again") from None
-    return _from_objects(path, list(enumerate(objects, start=1)))
+    return _from_objects(path, list(enumerate(read_parquet_objects(path), start=1)))
 
 
 def _from_objects(path: Path, objects: list[tuple[int, dict[str, Any]]]) -> Table:

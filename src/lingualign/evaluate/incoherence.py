@@ -92,6 +92,11 @@ def identify_language(text: str) -> str:
     return _identify(text[:_HEAD])[0]
 
 
+def can_identify(tag: str) -> bool:
+    """Whether `identify_language` knows the language at all."""
+    return tag in _identifier().labels
+
+
 def same_or_close_language(first: str, second: str) -> bool:
     """Whether two tags are equal or of languages that the identifier mixes up on short text (Indonesian and Malay)."""
     return first == second or any({first, second} <= group for group in _CLOSE)

@@ -14,8 +14,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from lingualign.data.benchmarks import load_benchmark
 from lingualign.data.builtin import builtin_prompts
-from lingualign.data.public import load_public
 from lingualign.data.schema import Kind, Prompt, PromptSet
 from lingualign.evaluate.engine import Engine, RawReply, TransformersEngine
 from lingualign.evaluate.judge import Exchange, OfflineJudge
@@ -46,8 +46,8 @@ def sets(data: Path, count: int) -> dict[str, list[Prompt]]:
     def rows(prompts: PromptSet, kind: Kind, language: str) -> list[Prompt]:
         return every(prompts.where(kinds=[kind], languages=[language]), count)
 
-    harmful = load_public("polyrefuse", data, part="harmful_test")
-    harmless = load_public("polyrefuse", data, part="harmless_test")
+    harmful = load_benchmark("polyrefuse", data, part="harmful_test")
+    harmless = load_benchmark("polyrefuse", data, part="harmless_test")
     builtin = builtin_prompts()
     chosen = {
         "en harmful (PolyRefuse test)": rows(harmful, "harmful", "en"),

@@ -1,0 +1,125 @@
+"""Harmless parallel sets for over-refusal, fluency and utility: Vicuna questions, XCOPA, SIB-200."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lingualign.data.benchmarks.files import check_count, column, find, read_rows
+from lingualign.data.benchmarks.readers import joined
+from lingualign.data.benchmarks.spec import Benchmark, Entry, Part
+from lingualign.data.tables import read_csv
+
+_VICUNA_NAMES = {
+    "en": "English", "ar": "Arabic", "zh": "Chinese", "de": "Deutsch", "fr": "French", "hi": "Hindi",
+    "id": "Indonesian", "it": "Italian", "ja": "Japanese", "ko": "Korean", "pt": "Portuguese", "es": "Spanish",
+}  # fmt: skip
+_SIB200_NAMES = {
+    "en": "eng_Latn", "ar": "arb_Arab", "bn": "ben_Beng", "de": "deu_Latn", "es": "spa_Latn", "fr": "fra_Latn",
+    "he": "heb_Hebr", "hi": "hin_Deva", "id": "ind_Latn", "it": "ita_Latn", "ja": "jpn_Jpan", "jv": "jav_Latn",
+    "ko": "kor_Hang", "nl": "nld_Latn", "pl": "pol_Latn", "ru": "rus_Cyrl", "sw": "swh_Latn", "th": "tha_Thai",
+    "ur": "urd_Arab", "vi": "vie_Latn", "yo": "yor_Latn", "zh": "zho_Hans",
+}  # fmt: skip
+_XCOPA = ("et", "ht", "id", "it", "qu", "sw", "ta", "th", "tr", "vi", "zh")
+#: "Why?" and "What happened as a result?", written for this loader; XCOPA itself gives only `cause` and `effect`.
+_XCOPA_QUESTIONS = {
+    "et": {"cause": "Miks?", "effect": "Mis selle tagajärjel juhtus?"},
+    "ht": {"cause": "Poukisa?", "effect": "Kisa ki te rive apre sa?"},
+    "id": {"cause": "Mengapa?", "effect": "Apa akibatnya?"},
+    "it": {"cause": "Perché?", "effect": "Che cosa è successo di conseguenza?"},
+    "qu": {"cause": "Imarayku?", "effect": "Chaymanta imataq pasarqan?"},
+    "sw": {"cause": "Kwa nini?", "effect": "Matokeo yake yalikuwa nini?"},
+    "ta": {"cause": "ஏன்?", "effect": "அதன் விளைவு என்ன?"},
+    "th": {"cause": "เพราะอะไร", "effect": "แล้วผลเป็นอย่างไร"},
+    "tr": {"cause": "Neden?", "effect": "Bunun sonucunda ne oldu?"},
+    "vi": {"cause": "Vì sao?", "effect": "Kết quả là gì?"},
+    "zh": {"cause": "为什么？", "effect": "结果怎么样？"},
+}
+
+
+def _vicuna(root: Path, _: str, part: Part, languages: tuple[str, ...]) -> list[Entry]:
+    by_language = {}
+    for tag in languages:
+        path = find(root, f"questions_{_VICUNA_NAMES[tag]}.jsonl")
+        rows = read_rows(path)
+        for wanted in ("question_id", "category", "text"):
+            column(path, rows, wanted)
+        check_count(path, rows, part.rows)
+        by_language[tag] = {row["question_id"]: (row["category"], row["text"]) for row in rows}
+    return joined(by_language)
+
+
+def _xcopa(root: Path, name: str, part: Part, languages: tuple[str, ...]) -> list[Entry]:
+    """Premise, question and both choices as one prompt.
+
+    Cause or effect is read from the Estonian file for all languages: the flag is wrong in half of the Thai rows and in
+    some Turkish, Swahili, Indonesian and Italian ones, while the other six files agree.
+    """
+    flags = {row["idx"]: row["question"] for row in read_rows(find(root, f"et/{name}.et.jsonl"))}
+    by_language: dict[str, dict[str, tuple[str, str]]] = {}
+    for tag in languages:
+        path = find(root, f"{tag}/{name}.{tag}.jsonl")
+        rows = read_rows(path)
+        for wanted in ("idx", "premise", "choice1", "choice2", "question"):
+            column(path, rows, wanted)
+        check_count(path, rows, part.rows)
+        by_language[tag] = {}
+        for row in rows:
+            flag = flags[row["idx"]]
+            text = f"{row['premise']} {_XCOPA_QUESTIONS[tag][flag]}\n1. {row['choice1']}\n2. {row['choice2']}"
+            by_language[tag][row["idx"]] = (flag, text)
+    return joined(by_language)
+
+
+def _sib200(root: Path, name: str, part: Part, languages: tuple[str, ...]) -> list[Entry]:
+    by_language = {}
+    for tag in languages:
+        path = find(root, f"{_SIB200_NAMES[tag]}/{name}.tsv")
+        rows = [row.cells for row in read_csv(path, delimiter="\t", quoted=False).rows]
+        for wanted in ("index_id", "category", "text"):
+            column(path, rows, wanted)
+        check_count(path, rows, part.rows)
+        by_language[tag] = {row["index_id"]: (row["category"], row["text"]) for row in rows}
+    return joined(by_language)
+
+
+UTILITY = (
+    Benchmark(
+        name="vicuna80-multilingual",
+        title="80 open questions, translated",
+        parts={"questions": Part("harmless", 80, tuple(_VICUNA_NAMES))},
+        reader=_vicuna,
+        layout="questions_English.jsonl, questions_Arabic.jsonl, ... (German is questions_Deutsch.jsonl)",
+        licence="Apache-2.0",
+        citation="MultilingualSIFT (FreedomIntelligence, 2023); questions from Vicuna-bench (LMSYS)",
+        homepage="https://github.com/FreedomIntelligence/MultilingualSIFT",
+    ),
+    Benchmark(
+        name="xcopa",
+        title="choice questions on cause and effect, translated by people",
+        parts={"val": Part("harmless", 100, _XCOPA), "test": Part("harmless", 500, _XCOPA)},
+        reader=_xcopa,
+        layout="th/val.th.jsonl, th/test.th.jsonl, ... and always et/",
+        licence="CC-BY-4.0",
+        citation="Ponti et al. XCOPA: A Multilingual Dataset for Causal Commonsense Reasoning. EMNLP 2020",
+        homepage="https://github.com/cambridgeltl/xcopa",
+        pitfalls=(
+            "no English; the question words (\"Why?\") are lingualign's",
+            "the cause/effect flag is wrong in 250 of 500 Thai test rows, 51 Turkish, 37 Swahili, 4 Indonesian and "
+            "4 Italian: it is taken from Estonian",
+        ),
+    ),
+    Benchmark(
+        name="sib200",
+        title="sentences of FLORES-200 with a topic, translated by people",
+        parts={
+            "dev": Part("harmless", 99, tuple(_SIB200_NAMES)),
+            "test": Part("harmless", 204, tuple(_SIB200_NAMES)),
+        },
+        reader=_sib200,
+        layout="eng_Latn/dev.tsv, eng_Latn/test.tsv, ...",
+        licence="Apache-2.0; sentences from FLORES-200 (CC-BY-SA-4.0)",
+        citation="Adelani et al. SIB-200. arXiv:2309.07445; NLLB Team 2022",
+        homepage="https://github.com/dadelani/sib-200",
+        pitfalls=("sentences, not requests: for perplexity and KL",),
+    ),
+)  # fmt: skip
