@@ -43,8 +43,8 @@ class GuardFormat:
         ask: the query for (prompt, reply).
         parse: the reading of an output; None where the output cannot be read.
         max_new_tokens: length limit of the output.
-        generation_prompt: whether the chat template is told to open the model's turn (officially not, where the template
-            of the guard does so anyway). For the in-process model; servers always do.
+        generation_prompt: whether the in-process chat template is told to open the model's turn. Officially it is not,
+            where the guard's template does so anyway.
     """
 
     name: str
@@ -78,7 +78,7 @@ def without_thoughts(output: str) -> str:
 def field(output: str, name: str, values: Sequence[str]) -> str | None:
     """The value of the line `name: value`, in lower case.
 
-    None where no line gives one of `values`, or where lines contradict each other: then there is no telling which one the
+    None where no line gives one of `values`, or where lines contradict each other: there is no telling which one the
     guard meant and which one a hostile reply made it write.
     """
     pattern = rf"^[ \t]*{re.escape(name)}:[ \t]*({'|'.join(map(re.escape, values))})[ \t]*$"

@@ -1,6 +1,6 @@
 """Llama Guard 3 and 4: `safe`, or `unsafe` and the violated categories of the MLCommons hazards on the next line.
 
-The chat template that comes with the weights holds the policy and asks about the last turn. There is no word about refusal.
+The chat template that comes with the weights holds the policy and asks about the last turn. Nothing tells refusals.
 The 1B and the version 4 templates read the content of a turn as a list of typed parts, the 8B one as text.
 """
 

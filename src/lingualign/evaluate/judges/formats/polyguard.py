@@ -1,4 +1,4 @@
-"""PolyGuard (0.5B and 7B on Qwen2.5, 8B on Ministral): WildGuard's three answers and the violated categories, 17 languages.
+"""PolyGuard (0.5B, 7B, 8B; 17 languages): WildGuard's three answers and the violated categories.
 
 The instruction is that of the model cards (CC-BY-4.0), taken from the PyPI package any-guardrail 0.7.7 (Mozilla.ai,
 Apache-2.0).
