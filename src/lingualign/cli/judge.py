@@ -93,12 +93,13 @@ def _error_table(name: str, errors: Mapping[str, LanguageError]) -> Table:
             rate(error.spared, error.answered),
             f"{error.incoherent / error.rows:.1%}",
             f"{error.unparsed / error.rows:.1%}",
-            f"{error.human / error.rows:.0%}",
         )
         for tag, error in errors.items()
     ]
-    names = ("language", "refused", "sensitivity", "answered", "specificity", "incoherent", "unparsed", "by people")
-    return _table(f"Error of {name}, with 95% intervals", names, rows, right=(1, 3, 5, 6, 7))
+    names = ("language", "refused", "sensitivity", "answered", "specificity", "incoherent", "unparsed")
+    total, human = (sum(getattr(error, count) for error in errors.values()) for count in ("rows", "human"))
+    title = f"Error of {name} on {total} replies, {human} labelled by people; 95% intervals"
+    return _table(title, names, rows, right=(1, 3, 5, 6))
 
 
 def _table(title: str, names: tuple[str, ...], rows: Sequence[tuple[str, ...]], right: tuple[int, ...]) -> Table:

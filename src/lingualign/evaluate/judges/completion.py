@@ -29,6 +29,11 @@ class Completer(Protocol):
         """Name of the model that answers."""
         ...
 
+    @property
+    def max_new_tokens(self) -> int:
+        """Length limit of an output."""
+        ...
+
     def complete(self, queries: Sequence[Query]) -> list[str]:
         """One output for each query, in their order."""
         ...
@@ -130,10 +135,11 @@ class CachedCompleter:
         path: the file; need not exist.
     """
 
-    def __init__(self, completer: LocalCompleter | EndpointCompleter, path: Path) -> None:
+    def __init__(self, completer: Completer, path: Path) -> None:
         self.completer = completer
         self.path = path
         self.model = completer.model
+        self.max_new_tokens = completer.max_new_tokens
         self._known: dict[str, str] | None = None
 
     def complete(self, queries: Sequence[Query]) -> list[str]:
@@ -156,7 +162,7 @@ class CachedCompleter:
 
     def _key(self, query: Query) -> str:
         asked = query if isinstance(query, str) else [dict(turn) for turn in query]
-        return content_hash({"model": self.model, "limit": self.completer.max_new_tokens, "query": asked})
+        return content_hash({"model": self.model, "limit": self.max_new_tokens, "query": asked})
 
     def _load(self) -> dict[str, str]:
         if self._known is None:

@@ -23,7 +23,6 @@ from lingualign.runs import content_hash
 
 _TEXT = ("text", "reply", "response")
 _LABEL = ("label", "refused", "outcome")
-_LABELS: dict[Any, bool] = {"refused": True, "answered": False, True: True, False: False}
 #: Replies judged between two reports of progress.
 _BATCH = 64
 
@@ -168,10 +167,12 @@ def _labelled(row: dict[str, Any], place: str, needs_prompt: bool) -> LabelledRe
         raise DataError(f"{place}: no reply; give it as a string in `text`")
     label_name = next((name for name in _LABEL if name in row), None)
     label = row[label_name] if label_name else None
-    if not isinstance(label, str | bool) or label not in _LABELS:
+    if label_name == "refused" and isinstance(label, bool):
+        label = "refused" if label else "answered"
+    if label not in ("refused", "answered"):
         raise DataError(f"{place}: no label; give `label` as refused or answered, or `refused` as true or false")
     tag = row.get("language")
-    if tag not in LANGUAGES:
+    if not isinstance(tag, str) or tag not in LANGUAGES:
         raise DataError(f"{place}: unknown language {tag!r}; give `language` as one of {', '.join(LANGUAGES)}")
     prompt = row.get("prompt", "")
     if not isinstance(prompt, str) or (needs_prompt and not prompt):
@@ -180,7 +181,7 @@ def _labelled(row: dict[str, Any], place: str, needs_prompt: bool) -> LabelledRe
     for name, value in flags.items():
         if not isinstance(value, bool):
             raise DataError(f"{place}: `{name}` is {value!r}; give true or false")
-    return LabelledReply(Exchange(prompt, row[text_name], tag, flags["finished"]), _LABELS[label], flags["human"])
+    return LabelledReply(Exchange(prompt, row[text_name], tag, flags["finished"]), label == "refused", flags["human"])
 
 
 def _error(rows: Sequence[tuple[LabelledReply, str]]) -> LanguageError:

@@ -91,10 +91,10 @@ def make_judge(
         raise ConfigError(f"the judge {name} needs a chat model; write {name}:MODEL or {name}:MODEL@URL")
 
     from lingualign.endpoint import Endpoint
-    from lingualign.evaluate.judges.completion import CachedCompleter, EndpointCompleter, LocalCompleter
+    from lingualign.evaluate.judges.completion import CachedCompleter, Completer, EndpointCompleter, LocalCompleter
     from lingualign.evaluate.judges.guard import GuardJudge
 
-    completer: LocalCompleter | EndpointCompleter
+    completer: Completer
     if url:
         endpoint = Endpoint(url, model, key_variable=key_variable, timeout=timeout, concurrency=concurrency)
         completer = EndpointCompleter(endpoint, max_new_tokens=guard.max_new_tokens)
