@@ -82,7 +82,7 @@ def _error_table(name: str, errors: Mapping[str, LanguageError]) -> Table:
 
     def rate(right: int, total: int) -> str:
         low, high = wilson_interval(right, total)
-        return f"{right / total:.3f} [{low:.3f}, {high:.3f}]" if total else "not measured"
+        return f"{right / total:.3f} [{low:.2f}, {high:.2f}]" if total else "not measured"
 
     rows = [
         (
