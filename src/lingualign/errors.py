@@ -33,6 +33,10 @@ class FingerprintMismatch(UserError):
     """An edit, a run folder or a cache belongs to another model, data set or setting."""
 
 
+class EndpointError(UserError):
+    """An inference server cannot be reached, refuses the requests, or does not answer in time."""
+
+
 class GateFailed(UserError):
     """A `--require` gate does not hold."""
 

@@ -78,8 +78,9 @@ class Run:
         self.prompts = prompts
         self.loaded = loaded
         self.folder = folder
-        self.judge: Judge = make_judge(config.judge.first)
-        self.second: Judge | None = second_judge(config.judge.second)
+        cache = folder.path / "judged" / "outputs.jsonl"
+        self.judge: Judge = make_judge(config.judge.first, cache=cache, device=config.device)
+        self.second: Judge | None = second_judge(config.judge.second, cache=cache, device=config.device)
         # Read now, so that a wrong file costs no audit.
         self.card = judge_card(self.judge.name, Path(config.judge.errors) if config.judge.errors else None)
         self.progress = progress

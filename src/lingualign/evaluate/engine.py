@@ -45,7 +45,10 @@ class TransformersEngine:
 
     def generate(self, texts: Sequence[str]) -> Iterator[tuple[list[int], list[RawReply]]]:
         """Yields (indices into `texts`, their replies), longest prompts first: trouble with memory shows at once."""
-        chats = encode_chats(self.tokenizer, texts, system=self.system)
+        return self.generate_encoded(encode_chats(self.tokenizer, texts, system=self.system))
+
+    def generate_encoded(self, chats: Sequence[EncodedChat]) -> Iterator[tuple[list[int], list[RawReply]]]:
+        """The same for prompts that are token ids already."""
         order = sorted(range(len(chats)), key=lambda index: -len(chats[index].ids))
         for start in range(0, len(order), self.batch_size):
             batch = order[start : start + self.batch_size]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from lingualign.errors import DataError
 from lingualign.evaluate.schema import Reply
+from lingualign.lines import append_lines, damaged, load_lines
 
 
 class ReplyStore:
@@ -28,28 +26,14 @@ class ReplyStore:
         Raises:
             DataError: a line before the last is damaged.
         """
-        if not self.path.is_file():
-            return []
-        content = self.path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            with self.path.open("r+b") as file:
-                file.truncate(whole)
         replies = []
-        for number, line in enumerate(content[:whole].splitlines(), start=1):
+        for number, row in enumerate(load_lines(self.path), start=1):
             try:
-                replies.append(Reply(**json.loads(line)))
-            except (ValueError, TypeError):
-                raise DataError(
-                    f"line {number} of {self.path} is damaged; delete the file to have the audit done again"
-                ) from None
+                replies.append(Reply(**row))
+            except TypeError:
+                raise damaged(self.path, number) from None
         return replies
 
     def append(self, replies: Sequence[Reply]) -> None:
-        """Adds replies and returns once they are on the disk. ASCII only: replies may hold lone surrogates."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        lines = "".join(json.dumps(asdict(reply), ensure_ascii=True) + "\n" for reply in replies)
-        with self.path.open("ab") as file:
-            file.write(lines.encode("ascii"))
-            file.flush()
-            os.fsync(file.fileno())
+        """Adds replies and returns once they are on the disk."""
+        append_lines(self.path, map(asdict, replies))

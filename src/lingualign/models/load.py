@@ -77,12 +77,16 @@ def load_model(
     device: str | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
+    chat: bool = True,
 ) -> LoadedModel:
     """Loads `name`: `small` for the built-in model, a checkpoint folder, or a hub id.
 
+    Args:
+        chat: whether the tokenizer needs a chat template; a guard that is asked in raw text does not.
+
     Raises:
         UserError: there is no such model, or its files are damaged.
-        UnsupportedModel: it is not a causal language model with a chat template.
+        UnsupportedModel: it is not a causal language model, or has no chat template.
     """
     import torch
     from safetensors import SafetensorError
@@ -100,7 +104,8 @@ def load_model(
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        check_chat_template(tokenizer)
+        if chat:
+            check_chat_template(tokenizer)
         model = AutoModelForCausalLM.from_pretrained(
             source, dtype=getattr(torch, resolve_precision(precision, device)), **options
         )
