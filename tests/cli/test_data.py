@@ -72,3 +72,17 @@ def test_check_of_unknown_languages(command: Command) -> None:
     shown = command("data", "check", "builtin", "--languages", "en,xx")
     assert shown.code == 2
     assert shown.error_lines[0].startswith("error: unknown language 'xx'")
+
+
+def test_a_run_says_that_a_reported_prompt_is_fitted_on(
+    command: Command, tiny_model_folder: Path, prompts_file: Path, tmp_path: Path
+) -> None:
+    lines = prompts_file.read_text(encoding="utf-8").splitlines()
+    copied = next(line for line in lines if line.startswith("harmful-1,")).split(",")
+    leak = ",".join(["harmful-0", "harmful", "report", *(f"{text}!" for text in copied[3:])])
+    leaking = tmp_path / "leaking.csv"
+    rows = [leak if line.startswith("harmful-0,") else line for line in lines]
+    leaking.write_text("\n".join(rows), encoding="utf-8")
+    message = "4 of 36 reported prompts have the text of a prompt the edit is fitted on (first: harmful-0 in en)"
+    assert f"Warning   {message}" in command("run", tiny_model_folder, "--prompts", leaking, "--dry-run").stdout
+    assert "Warning" not in command("run", tiny_model_folder, "--prompts", prompts_file, "--dry-run").stdout

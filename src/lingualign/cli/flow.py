@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def show_plan(screen: Screen, config: RunConfig, out: Path, job: Job, *, as_document: bool = False) -> None:
-    """Shows what the job needs.
+    """Shows what the job needs, and what about its prompts a person should know.
 
     Raises:
         NotEnoughMemory: the machine does not have it.
@@ -23,8 +23,9 @@ def show_plan(screen: Screen, config: RunConfig, out: Path, job: Job, *, as_docu
     from lingualign.plan import make_plan
     from lingualign.prompts import resolve_prompts
 
-    plan = make_plan(config, resolve_prompts(config), out, job)
-    screen.say(*plan_lines(plan), f"Output    {out}")
+    prompts = resolve_prompts(config)
+    plan = make_plan(config, prompts, out, job)
+    screen.say(*plan_lines(plan), f"Output    {out}", *(f"Warning   {line}" for line in prompts.warnings))
     if as_document:
         screen.document(plan_document(plan))
     plan.check()
