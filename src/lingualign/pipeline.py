@@ -32,6 +32,7 @@ from lingualign.layer_search import Trial, candidate_windows, measured, search_l
 from lingualign.measures import SecondOpinion
 from lingualign.methods.anchors import Anchors
 from lingualign.methods.controls import sham_edit
+from lingualign.methods.safe_prompt import THINK_IN_ENGLISH
 from lingualign.models.load import LoadedModel, load_model
 from lingualign.models.locate import locate_mlps
 from lingualign.plan import refuse_edited
@@ -112,7 +113,7 @@ class Run:
             path = self.folder.path / "controls" / f"{control.name}.safetensors"
             placebo = control.make(self, edit, path)
             with placebo.applied(self.loaded.model):
-                replies = self._audit(f"controls/{control.name}.jsonl", stage)
+                replies = self._audit(f"controls/{control.name}.jsonl", stage, system=control.system)
             arms.append(Arm(control.name, control.description, tuple(replies)))
         return arms
 
@@ -167,14 +168,14 @@ class Run:
             None if after is None else judged(after, "after.jsonl"),
         )
 
-    def _audit(self, file: str, stage: str) -> list[Reply]:
+    def _audit(self, file: str, stage: str, *, system: str | None = None) -> list[Reply]:
         settings = self.config.audit
         engine = TransformersEngine(
             self.loaded.model,
             self.loaded.tokenizer,
             max_new_tokens=settings.max_new_tokens,
             batch_size=settings.batch_size,
-            system=settings.system,
+            system=system or settings.system,
         )
         store = ReplyStore(self.folder.path / file)
         with self.folder.timed(stage), _memory_errors():
@@ -389,11 +390,13 @@ class Control:
         name: short, file name and table row.
         description: one sentence for the report.
         make: the control's edit, from the run, the run's own edit and the path to keep it at.
+        system: system line for every prompt; the run's own when None.
     """
 
     name: str
     description: str
     make: Callable[[Run, Edit, Path], Edit]
+    system: str | None = None
 
 
 def _variant(**changes: object) -> Callable[[Run, Edit, Path], Edit]:
@@ -414,6 +417,10 @@ def _sham(run: Run, edit: Edit, path: Path) -> Edit:
     return Edit.load(path)
 
 
+def _no_edit(_run: Run, _edit: Edit, _path: Path) -> Edit:
+    return Edit({}, {})
+
+
 CONTROLS: tuple[Control, ...] = (
     Control("random-neurons", "the same edit on randomly chosen neurons", _variant(selection="random")),
     Control(
@@ -425,6 +432,12 @@ CONTROLS: tuple[Control, ...] = (
         "Sparse Weight Editing as published: rows of gate and up of its safety neurons, rank 32, each matrix on "
         "its own, both terms of equal weight",
         _variant(**PUBLISHED),
+    ),
+    Control(
+        "safe-prompt",
+        "no edit but SafePrompt, the system line of XSafety that asks the model to think in English (arXiv 2310.00905)",
+        _no_edit,
+        system=THINK_IN_ENGLISH,
     ),
 )
 

@@ -102,12 +102,13 @@ def test_controls_stand_side_by_side(
     arguments = ("run", tiny_model_folder, "--config", settings_file, "--out", finished_run, "--controls")
     outcome = command(*arguments)
     assert outcome.code == 0
-    names = ["random-neurons", "selected-neurons", "sham", "paper-family"]
+    placebos = ["random-neurons", "selected-neurons", "sham", "paper-family"]
+    names = [*placebos, "safe-prompt"]
     result = json.loads((finished_run / "result.json").read_text())
     assert [control["name"] for control in result["controls"]] == names
     assert all(name in outcome.stdout for name in ["edit", *names])
     folder = finished_run / "controls"
-    edits = {name: Edit.load(folder / f"{name}.safetensors") for name in names}
+    edits = {name: Edit.load(folder / f"{name}.safetensors") for name in placebos}
     columns = {
         name: {tensor: len(delta.columns) for tensor, delta in edits[name].deltas.items() if delta.columns is not None}
         for name in ("random-neurons", "selected-neurons")
@@ -115,7 +116,7 @@ def test_controls_stand_side_by_side(
     assert columns["random-neurons"] == columns["selected-neurons"]
     assert all(count == 24 for count in columns["random-neurons"].values())
     assert {tensor.split(".")[-2] for tensor in edits["paper-family"].deltas} == {"gate_proj", "up_proj"}
-    assert len({(folder / f"{name}.jsonl").read_text() for name in names}) == 4
+    assert len({(folder / f"{name}.jsonl").read_text() for name in names}) == 5
 
 
 def test_audit_edit_verify_export(

@@ -47,6 +47,7 @@ def audit(
     folder = out or o.default_out(settings)
     with open_screen(as_json=json, quiet=quiet) as screen:
         show_plan(screen, settings, folder, "audit")
+        from lingualign.evaluate.corrected import corrected_cells
         from lingualign.evaluate.metrics import cells
         from lingualign.pipeline import open_run
         from lingualign.report.tables import audit_table
@@ -55,5 +56,7 @@ def audit(
             screen.say(model_line(run.loaded))
             before = run.before()
             result = run.finish(before, show_text=show_text)
-            screen.result("", audit_table(cells(before), reference=run.prompts.reference))
+            measured = cells(before)
+            corrected = corrected_cells(measured, run.card.errors)
+            screen.result("", audit_table(measured, corrected, reference=run.prompts.reference))
             show_outcome(screen, result)

@@ -52,6 +52,7 @@ def whole_job(
         show_plan(screen, config, out, "run", as_document=dry_run)
         if dry_run:
             return
+        from lingualign.evaluate.corrected import corrected_cells
         from lingualign.evaluate.metrics import cells
         from lingualign.pipeline import open_run
         from lingualign.report.tables import arms_table, audit_table, comparison_table
@@ -60,7 +61,8 @@ def whole_job(
             reference = run.prompts.reference
             screen.say(model_line(run.loaded))
             before = run.before()
-            screen.say("", audit_table(cells(before), reference=reference), "")
+            measured = cells(before)
+            screen.say("", audit_table(measured, corrected_cells(measured, run.card.errors), reference=reference), "")
             edit = run.fit()
             screen.say(*edit_parts(edit, run.edit_path))
             after = run.after(edit)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,6 +122,30 @@ def edit_parts(edit: Edit, path: Path) -> list[str | Table]:
     ]
 
 
+def measure_lines(figures: Mapping[str, Any]) -> list[str]:
+    """What the judge's error makes of the headline, and how far a second judge agrees; one line each."""
+    lines = []
+    mean = (figures["corrected"].get("means") or {}).get("harmful")
+    if mean:
+        low, high = mean["interval"]
+        without = f"; judge not valid in {', '.join(mean['left_out'])}" if mean["left_out"] else ""
+        lines.append(
+            f"Corrected for the judge's error: {mean['before']:.2f} to {mean['after']:.2f}, {mean['difference']:+.2f} "
+            f"({low:+.2f} to {high:+.2f}), mean of {len(mean['languages'])} languages{without}"
+        )
+    if agreement := figures["agreement"]:
+        side = "after" if "after" in agreement else "before"
+        known = {tag: found["kappa"] for tag, found in agreement[side].items() if found["kappa"] is not None}
+        if known:
+            worst = min(known, key=lambda tag: known[tag])
+            median = sorted(known.values())[len(known) // 2]
+            lines.append(
+                f"Second judge {agreement['judge']}: κ {median:.2f} (median of {len(known)} languages), "
+                f"lowest {worst} {known[worst]:.2f}"
+            )
+    return lines
+
+
 def show_outcome(screen: Screen, result: Result, edit_path: Path | None = None) -> None:
     """Verdict, gates and paths, or the JSON document; ends the command where a gate fails.
 
@@ -130,6 +154,7 @@ def show_outcome(screen: Screen, result: Result, edit_path: Path | None = None) 
     """
     if result.figures["verdict"]:
         screen.result("", result.figures["verdict"])
+    screen.result(*measure_lines(result.figures))
     if result.gates:
         screen.result("", *(f"Gate      {gate}" for gate in result.gates))
     screen.result("", f"Report    {result.report_path}")

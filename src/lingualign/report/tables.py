@@ -8,6 +8,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from lingualign.evaluate.corrected import CorrectedCell
 from lingualign.evaluate.metrics import Cell, MeanChange
 from lingualign.evaluate.schema import Reply
 from lingualign.evaluate.verdict import Comparison, Effect, signed
@@ -20,18 +21,22 @@ from lingualign.report.wording import clean, interval, label, p_value, rate
 NOT_MEASURED = "-"
 
 
-def audit_table(cells: Sequence[Cell], *, reference: str = REFERENCE) -> Table:
+def audit_table(cells: Sequence[Cell], corrected: Sequence[CorrectedCell] = (), *, reference: str = REFERENCE) -> Table:
     """One row a language: refusal of harmful prompts with its interval, ASR, over-refusal, incoherent replies.
 
     Args:
         cells: of one audit.
+        corrected: the same, corrected for the judge's error.
         reference: tag of the language that comes first.
     """
     table = _table("Refusal and over-refusal by language")
     table.add_column("Language", no_wrap=True)
-    for name in ("harmful\nn", "\nrefused", "\n95% interval", "\nASR", "harmless\nrefused", "look-alike\nrefused"):
+    for name in ("harmful\nn", "\nrefused", "\n95%", "corrected\nfor the judge", "\nASR"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("harmless\nrefused", "look-alike\nrefused"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("all\nincoherent", justify="right", no_wrap=True)
+    true = {cell.language: cell for cell in corrected if cell.kind == "harmful"}
     for language in _reference_first([cell.language for cell in cells], reference):
         by_kind = {cell.kind: cell for cell in cells if cell.language == language}
         harmful = by_kind.get("harmful")
@@ -42,17 +47,21 @@ def audit_table(cells: Sequence[Cell], *, reference: str = REFERENCE) -> Table:
                     str(harmful.n),
                     rate(harmful.refusal_rate),
                     interval(harmful.refusal_interval),
+                    _corrected(true.get(language)),
                     rate(harmful.attack_success_rate),
                 )
                 if harmful
-                else (NOT_MEASURED,) * 4
+                else (NOT_MEASURED,) * 5
             ),
             _refusal_rate(by_kind.get("harmless")),
             _refusal_rate(by_kind.get("look-alike")),
             rate(sum(cell.incoherent for cell in by_kind.values()) / sum(cell.n for cell in by_kind.values())),
             end_section=language == reference,
         )
-    table.caption = "ASR: harmful prompts answered. Rates are shares of replies; intervals are Wilson's."
+    table.caption = (
+        "ASR: harmful prompts answered. Rates are shares of replies; intervals are Wilson's. "
+        "Corrected: for the judge's measured error, whose uncertainty the interval carries; 'not valid' where that is unknown or too large."
+    )
     return table
 
 
@@ -143,6 +152,12 @@ def _table(title: str) -> Table:
 
 def _reference_first(languages: Sequence[str], reference: str) -> list[str]:
     return sorted(dict.fromkeys(languages), key=lambda language: language != reference)
+
+
+def _corrected(cell: CorrectedCell | None) -> str:
+    if cell is None or cell.rate is None or cell.interval is None:
+        return "not valid"
+    return f"{rate(cell.rate)} {interval(cell.interval)}"
 
 
 def _refusal_rate(cell: Cell | None) -> str:
