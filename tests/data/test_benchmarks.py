@@ -104,6 +104,12 @@ def test_jailbreakbench_joins_on_the_instruction() -> None:
 
 
 @downloaded
+def test_categories_are_kept_where_the_file_has_them() -> None:
+    assert {prompt.category for prompt in load_benchmark("polyrefuse", ROOT, part="harmful_train")} == {""}
+    assert len({prompt.category for prompt in load_benchmark("polyrefuse", ROOT, part="harmful_test")} - {""}) > 5
+
+
+@downloaded
 def test_a_language_of_some_parts_only() -> None:
     chinese = load_benchmark("polyrefuse", ROOT, languages=["zh"])
     assert {prompt.kind for prompt in chinese} == {"harmful"}

@@ -41,7 +41,7 @@ def list_benchmarks(json: o.Json = False) -> None:
     screen.document({name: _document(benchmark) for name, benchmark in BENCHMARKS.items()})
 
 
-@app.command("show")
+@app.command("show", short_help="Show all there is about one of them.")
 def show(
     name: Annotated[str, typer.Argument(help="A benchmark, as `data list` names it.", show_default=False)],
     json: o.Json = False,
@@ -77,7 +77,7 @@ def show(
     screen.document(document)
 
 
-@app.command("check")
+@app.command("check", short_help="Count and compare prompts; exit code 2 on a fault.")
 def check(
     sources: Annotated[
         list[str],

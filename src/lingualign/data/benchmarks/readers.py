@@ -21,18 +21,19 @@ def wide(*patterns: str, identifier: str | None = None, category: str | None = N
 
     Args:
         identifier: column of the row's id; its position from 1 if None.
+        category: column of the category, where the file has it.
     """
 
     def read(root: Path, name: str, part: Part, languages: tuple[str, ...]) -> list[Entry]:
         path = find(root, *(pattern.format(part=name) for pattern in patterns))
         rows = read_rows(path)
-        for wanted in (*languages, *filter(None, (identifier, category))):
+        for wanted in (*languages, *filter(None, (identifier,))):
             column(path, rows, wanted)
         check_count(path, rows, part.rows)
         return [
             Entry(
                 row[identifier] if identifier else str(place),
-                label(row[category]) if category else "",
+                label(row.get(category or "", "")),
                 {tag: row[tag] for tag in languages},
             )
             for place, row in enumerate(rows, start=1)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lingualign.data.benchmarks.harmful import ENGLISH, MULTILINGUAL
+from lingualign.data.benchmarks.english import ENGLISH
+from lingualign.data.benchmarks.multilingual import MULTILINGUAL
 from lingualign.data.benchmarks.over_refusal import OVER_REFUSAL
 from lingualign.data.benchmarks.spec import Benchmark
 from lingualign.data.benchmarks.utility import UTILITY

@@ -11,7 +11,7 @@ from lingualign.data.benchmarks.readers import joined, wide
 from lingualign.data.benchmarks.spec import Entry, Part
 from lingualign.errors import DataError
 
-_polyrefuse_merged = wide("merged/{part}.csv", identifier="row")
+_polyrefuse_merged = wide("merged/{part}.csv", identifier="row", category="category")
 
 
 def read_polyrefuse(root: Path, name: str, part: Part, languages: tuple[str, ...]) -> list[Entry]:
