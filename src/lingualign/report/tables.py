@@ -60,7 +60,8 @@ def audit_table(cells: Sequence[Cell], corrected: Sequence[CorrectedCell] = (), 
         )
     table.caption = (
         "ASR: harmful prompts answered. Rates are shares of replies; intervals are Wilson's. "
-        "Corrected: for the judge's measured error, whose uncertainty the interval carries; 'not valid' where that is unknown or too large."
+        "Corrected: for the judge's measured error, whose uncertainty the interval carries; "
+        "'not valid' where that is unknown or too large."
     )
     return table
 
