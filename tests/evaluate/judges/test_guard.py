@@ -154,10 +154,12 @@ def test_the_cache_answers_what_was_asked_before(tmp_path: Path) -> None:
     path = tmp_path / "cache.jsonl"
     completer = Scripted("safe\ud800")
     chats: list[Query] = [[{"role": "user", "content": text}] for text in ("a", "b", "a")]
-    assert CachedCompleter(completer, path).complete([*chats, "a"]) == ["safe\ud800"] * 4
+    cached = CachedCompleter(completer, path)
+    assert cached.complete(chats) == ["safe\ud800"] * 3
+    assert cached.complete(["a"]) == ["safe\ud800"]
     assert completer.asked == [chats[0], chats[1], "a"]
     again = CachedCompleter(completer, path)
-    assert again.complete([*chats, "a"]) == ["safe\ud800"] * 4
+    assert again.complete(chats) + again.complete(["a"]) == ["safe\ud800"] * 4
     assert len(completer.asked) == 3
     assert "content" not in path.read_text(encoding="ascii")
     completer.model = "another"
