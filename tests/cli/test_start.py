@@ -22,7 +22,10 @@ def _seconds(*arguments: str) -> float:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("--version",), *((name, "--help") for name in COMMANDS)])
+@pytest.mark.parametrize(
+    "arguments",
+    [("--help",), ("--version",), *((name, "--help") for name in COMMANDS), ("judge", "evaluate", "--help")],
+)
 def test_help_takes_less_than_300_ms(arguments: tuple[str, ...]) -> None:
     assert min(_seconds(*arguments) for _ in range(3)) < 0.3
 

@@ -49,13 +49,11 @@ def evaluate(
     device: o.Device = None,
     concurrency: Annotated[int, typer.Option(help="Most requests to a server at once.", min=1)] = 8,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for a server's answer.", min=0.1)] = 120.0,
+    key_variable: Annotated[str, typer.Option(help="Environment variable with a server's API key.")] = "OPENAI_API_KEY",
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Measure how often a judge is right, by language, on replies whose labels are known.
-
-    A server's API key is read from the environment variable OPENAI_API_KEY.
-    """
+    """Measure how often a judge is right, by language, on replies whose labels are known."""
     from lingualign.cli.screen import open_screen
 
     with open_screen(as_json=json, quiet=quiet) as screen:
@@ -65,7 +63,13 @@ def evaluate(
         from lingualign.runs import write_json
 
         made = make_judge(
-            judge, cache=cache, batch_size=batch_size, device=device, concurrency=concurrency, timeout=timeout
+            judge,
+            cache=cache,
+            batch_size=batch_size,
+            device=device,
+            concurrency=concurrency,
+            timeout=timeout,
+            key_variable=key_variable,
         )
         labelled = read_labels(labels, needs_prompt=isinstance(made, GuardJudge))
         errors = measure_judge(made, labelled, progress=screen.progress)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lingualign.errors import ConfigError, DataError, UserError
@@ -113,29 +116,51 @@ def test_the_degree_of_harm_is_kept_in_the_reading() -> None:
     assert reading.harm_score == 0.875
 
 
-def test_a_model_in_this_process_is_asked_greedily_in_its_own_template(tiny_model_folder: Path) -> None:
+@pytest.fixture(scope="module")
+def guard_folder(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with a tokenizer that begins every text with <bos>, as those of Llama and Mistral do."""
+    folder = Path(shutil.copytree(tiny_model_folder, tmp_path_factory.mktemp("guard") / "model"))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<bos> $A", special_tokens=[("<bos>", tokenizer.bos_token_id)]
+    )
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def generated(folder: Path, ids: Sequence[int]) -> str:
+    """What the model writes after these tokens, one prompt at a time."""
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    prompt = torch.tensor([ids])
+    written = model.generate(prompt, max_new_tokens=6, do_sample=False)[0, len(ids) :]
+    return str(AutoTokenizer.from_pretrained(folder).decode(written, skip_special_tokens=True).strip())
+
+
+@pytest.mark.parametrize("opened", [True, False])
+def test_a_model_in_this_process_is_asked_greedily_in_its_own_template(guard_folder: Path, opened: bool) -> None:
     completer = LocalCompleter(
-        str(tiny_model_folder), max_new_tokens=6, precision="float32", device="cpu", batch_size=2
+        str(guard_folder), max_new_tokens=6, generation_prompt=opened, precision="float32", device="cpu", batch_size=2
     )
     chats = [[{"role": "user", "content": text}] for text in ("bake bread", "how do I bake bread at home?", "the fox")]
-    outputs = completer.complete(chats)
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model_folder)
-    model = AutoModelForCausalLM.from_pretrained(tiny_model_folder)
-    for chat, output in zip(chats, outputs, strict=True):
-        ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
-        written = model.generate(**ids, max_new_tokens=6, do_sample=False)[0, ids["input_ids"].shape[1] :]
-        assert tokenizer.decode(written, skip_special_tokens=True).strip() == output
+    tokenizer = AutoTokenizer.from_pretrained(guard_folder)
+    expected = []
+    for chat in chats:
+        ids = tokenizer.apply_chat_template(chat, add_generation_prompt=opened, return_dict=False)
+        # The template writes it; the tokenizer must not add another.
+        assert ids.count(tokenizer.bos_token_id) == 1
+        expected.append(generated(guard_folder, ids))
+    assert completer.complete(chats) == expected
     assert completer.complete([]) == []
 
 
-def test_raw_text_is_asked_without_a_template(tiny_model_folder: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "no-template"
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model_folder)
-    tokenizer.chat_template = None
-    AutoModelForCausalLM.from_pretrained(tiny_model_folder).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    completer = LocalCompleter(str(folder), max_new_tokens=4, precision="float32", device="cpu")
-    assert len(completer.complete(["[INST] bake bread [/INST]"])) == 1
+def test_raw_text_is_asked_without_a_template(guard_folder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(guard_folder, tmp_path / "no-template"))
+    (folder / "chat_template.jinja").unlink()
+    completer = LocalCompleter(str(folder), max_new_tokens=6, precision="float32", device="cpu")
+    text = "[INST] bake bread [/INST]"
+    ids = AutoTokenizer.from_pretrained(guard_folder)(text)["input_ids"]
+    assert ids[0] == AutoTokenizer.from_pretrained(guard_folder).bos_token_id
+    assert completer.complete([text]) == [generated(folder, ids)]
     judge = make_judge(f"qwen3guard:{folder}", device="cpu")
     with pytest.raises(UserError, match="no chat template"):
         judge.judge([Exchange("a", "b", "en", True)])
@@ -154,10 +179,12 @@ def test_the_cache_answers_what_was_asked_before(tmp_path: Path) -> None:
     path = tmp_path / "cache.jsonl"
     completer = Scripted("safe\ud800")
     chats: list[Query] = [[{"role": "user", "content": text}] for text in ("a", "b", "a")]
-    assert CachedCompleter(completer, path).complete([*chats, "a"]) == ["safe\ud800"] * 4
+    cached = CachedCompleter(completer, path)
+    assert cached.complete(chats) == ["safe\ud800"] * 3
+    assert cached.complete(["a"]) == ["safe\ud800"]
     assert completer.asked == [chats[0], chats[1], "a"]
     again = CachedCompleter(completer, path)
-    assert again.complete([*chats, "a"]) == ["safe\ud800"] * 4
+    assert again.complete(chats) + again.complete(["a"]) == ["safe\ud800"] * 4
     assert len(completer.asked) == 3
     assert "content" not in path.read_text(encoding="ascii")
     completer.model = "another"

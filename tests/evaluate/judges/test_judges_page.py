@@ -10,7 +10,7 @@ PAGE = (Path(__file__).resolve().parents[3] / "docs" / "judges.md").read_text(en
 
 
 def test_the_table_is_that_of_the_registry() -> None:
-    rows = [line for line in PAGE.splitlines() if line.startswith("| `")]
+    rows = [line for line in PAGE.splitlines() if line.startswith("| `") and line.count("|") == 7]
     assert rows == [
         f"| `{entry.specification}` | {entry.model} | {', '.join(entry.gives)} | {entry.languages} | {entry.licence} "
         f"| {entry.citation} |"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from lingualign.endpoint import Completion, Endpoint
+from lingualign.endpoint import Endpoint
 from lingualign.evaluate.engine import TransformersEngine
 from lingualign.evaluate.judges.formats.base import Query
 from lingualign.lines import append_lines, damaged, load_lines
@@ -35,7 +35,7 @@ class Completer(Protocol):
         ...
 
     def complete(self, queries: Sequence[Query]) -> list[str]:
-        """One output for each query, in their order."""
+        """One output for each query, in their order. The queries of a call are all chats or all raw text."""
         ...
 
 
@@ -115,13 +115,11 @@ class EndpointCompleter:
         self.max_new_tokens = max_new_tokens
 
     def complete(self, queries: Sequence[Query]) -> list[str]:
-        chats = [query for query in queries if not isinstance(query, str)]
         texts = [query for query in queries if isinstance(query, str)]
+        chats = [query for query in queries if not isinstance(query, str)]
         settings = {"max_tokens": self.max_new_tokens, "temperature": 0}
-        of_chats: list[Completion] = self.endpoint.chat(chats, **settings) if chats else []
-        of_texts: list[Completion] = self.endpoint.complete(texts, **settings) if texts else []
-        remaining = {False: iter(of_chats), True: iter(of_texts)}
-        return [next(remaining[isinstance(query, str)]).text for query in queries]
+        found = self.endpoint.complete(texts, **settings) if texts else self.endpoint.chat(chats, **settings)
+        return [completion.text for completion in found]
 
 
 class CachedCompleter:
