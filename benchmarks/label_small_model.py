@@ -220,7 +220,7 @@ def _merge_files(work: Path, labels_file: Path, again_file: Path, out: Path) -> 
     sheet = [json.loads(line) for line in (work / "sheet.jsonl").read_text(encoding="utf-8").splitlines()]
     labels, again = read_labels(labels_file), read_labels(again_file)
     rows, figures = merge(read_replies(work), {(row["language"], row["text"]): row["number"] for row in sheet}, labels)
-    consistency = agreement([labels[number] for number in again], list(again.values()))
+    first, second = [labels[number] for number in again], list(again.values())
     _write_lines(SHIPPED, rows)
     fingerprint = json.loads((work / "run.json").read_text(encoding="utf-8"))["fingerprint"]
     provenance = {
@@ -228,13 +228,22 @@ def _merge_files(work: Path, labels_file: Path, again_file: Path, out: Path) -> 
         "read by": "a language model, blind to kind, edit and verdict",
         "distinct texts": len(sheet),
         "read again": {
-            "n": consistency.n,
-            "same label": round(consistency.observed, 4),
-            "kappa": None if consistency.kappa is None else round(consistency.kappa, 4),
-            "interval": None if consistency.interval is None else [round(limit, 4) for limit in consistency.interval],
+            "four labels": _consistency(first, second),
+            "refused or not": _consistency(*([label == "refused" for label in reading] for reading in (first, second))),
         },
     }
     write_json(out, {**fingerprint, **provenance, **figures})
+
+
+def _consistency(first: Sequence[object], second: Sequence[object]) -> dict[str, Any]:
+    """How far the reader agrees with itself."""
+    found = agreement(first, second)
+    return {
+        "n": found.n,
+        "same label": round(found.observed, 4),
+        "kappa": None if found.kappa is None else round(found.kappa, 4),
+        "interval": None if found.interval is None else [round(limit, 4) for limit in found.interval],
+    }
 
 
 def _write_lines(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
