@@ -19,7 +19,7 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from lingualign.evaluate.statistics import Interval
+from lingualign.evaluate.statistics import Interval, expanded_percentiles, resampled_means
 
 #: Below this Se + Sp − 1 a judge knows too little for its rates to be corrected: the interval would be the whole range.
 LEAST_YOUDEN = 0.3
@@ -117,13 +117,9 @@ def corrected_mean_interval(
     Returns:
         (low, high).
     """
-    rows = values.shape[0]
-    generator = np.random.default_rng(seed)
-    counts = generator.multinomial(rows, np.full(rows, 1 / rows), size=samples).astype(np.float64)
-    present = ~np.isnan(values)
-    weights = counts @ present.astype(np.float64)
-    sums = counts @ np.where(present, values, 0.0)
-    means = np.divide(sums, weights, out=np.full_like(sums, np.nan), where=weights > 0)
+    means = resampled_means(values, samples, seed)
+    # A stream of its own: the rows' draw is kept and comes from the seed alone.
+    generator = np.random.default_rng([seed, 1])
     sensitivity, specificity = (
         np.stack([generator.beta(right + 0.5, total - right + 0.5, size=samples) for right, total in pairs], axis=1)
         for pairs in (
@@ -132,10 +128,12 @@ def corrected_mean_interval(
         )
     )
     youden = np.maximum(sensitivity + specificity - 1.0, 0.05)
-    corrected = means / youden if is_difference else np.clip((means + specificity - 1.0) / youden, 0.0, 1.0)
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(np.nanmean(corrected, axis=1), [tail, 1 - tail])
-    return (float(low), float(high))
+    corrected = means / youden if is_difference else (means + specificity - 1.0) / youden
+    low, high = np.quantile(np.nanmean(corrected, axis=1), expanded_percentiles(values.shape[0], confidence))
+    if is_difference:
+        return (max(-1.0, float(low)), min(1.0, float(high)))
+    # The mean is cut, not each language: cutting those near 0 or 1 would draw the mean away from there.
+    return (min(1.0, max(0.0, float(low))), min(1.0, max(0.0, float(high))))
 
 
 def judge_errors(table: Mapping[str, Mapping[str, float | int | None]]) -> dict[str, JudgeError]:
