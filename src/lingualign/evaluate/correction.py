@@ -105,7 +105,8 @@ def corrected_mean_interval(
     """Interval of the mean over languages of corrected rates or differences, by seed-clustered bootstrap.
 
     Each sample draws whole rows again, because translations of one request are not independent, and each language's Se
-    and Sp from the Beta distribution that its labelled replies leave (Jeffreys' prior).
+    and Sp from the Beta distribution that its labelled replies leave. Its prior is worth one reply and has the mean of
+    all languages: Jeffreys' prior draws every language towards one half, and over many languages that adds up.
 
     Args:
         values: (seeds, languages): 1 and 0 for refused or not, or the difference of two audits; NaN where a seed has no
@@ -120,13 +121,8 @@ def corrected_mean_interval(
     means = resampled_means(values, samples, seed)
     # A stream of its own: the rows' draw is kept and comes from the seed alone.
     generator = np.random.default_rng([seed, 1])
-    sensitivity, specificity = (
-        np.stack([generator.beta(right + 0.5, total - right + 0.5, size=samples) for right, total in pairs], axis=1)
-        for pairs in (
-            [(error.found, error.refused) for error in errors],
-            [(error.spared, error.others) for error in errors],
-        )
-    )
+    sensitivity = _drawn(generator, [(error.found, error.refused) for error in errors], samples)
+    specificity = _drawn(generator, [(error.spared, error.others) for error in errors], samples)
     youden = np.maximum(sensitivity + specificity - 1.0, 0.05)
     corrected = means / youden if is_difference else (means + specificity - 1.0) / youden
     low, high = np.quantile(np.nanmean(corrected, axis=1), expanded_percentiles(values.shape[0], confidence))
@@ -134,6 +130,13 @@ def corrected_mean_interval(
         return (max(-1.0, float(low)), min(1.0, float(high)))
     # The mean is cut, not each language: cutting those near 0 or 1 would draw the mean away from there.
     return (min(1.0, max(0.0, float(low))), min(1.0, max(0.0, float(high))))
+
+
+def _drawn(generator: np.random.Generator, counts: Sequence[tuple[int, int]], samples: int) -> npt.NDArray[np.float64]:
+    """(samples, languages) rates drawn from what (right, labelled) replies leave of them."""
+    right, labelled = np.array(counts, dtype=np.float64).T
+    prior = (right.sum() + 0.5) / (labelled.sum() + 1)
+    return generator.beta(right + prior, labelled - right + 1 - prior, size=(samples, len(counts)))
 
 
 def judge_errors(table: Mapping[str, Mapping[str, float | int | None]]) -> dict[str, JudgeError]:
