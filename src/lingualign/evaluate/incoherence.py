@@ -92,6 +92,11 @@ def identify_language(text: str) -> str:
     return _identify(text[:_HEAD])[0]
 
 
+def is_identifiable(tag: str) -> bool:
+    """Whether the identifier knows the language of a tag at all."""
+    return tag in _identifier().labels
+
+
 def same_or_close_language(first: str, second: str) -> bool:
     """Whether two tags are equal or of languages that the identifier mixes up on short text (Indonesian and Malay)."""
     return first == second or any({first, second} <= group for group in _CLOSE)
@@ -127,7 +132,7 @@ def _is_in_wrong_language(text: str, tag: str) -> bool:
         letters >= _LETTERS_TO_ACCUSE
         and probability >= _PROBABILITY_TO_ACCUSE
         and found != REFERENCE
-        and tag in _identifier().labels
+        and is_identifiable(tag)
         and not same_or_close_language(found, tag)
     )
 

@@ -120,9 +120,9 @@ def clustered_bootstrap(
     """Interval of the mean of the columns' means, by bootstrap of whole rows.
 
     Translations of one request are not independent, so the row (the seed prompt with all its languages) is the unit
-    drawn again. Plain percentiles are too narrow for few seeds, so they are expanded. Source: Efron and Tibshirani 1993,
-    An Introduction to the Bootstrap, chapter 13; Field and Welsh 2007, JRSS B 69:369 (clusters); Hesterberg 2015, The
-    American Statistician 69:371 (expanded percentiles). Coverage: benchmarks/coverage.py.
+    drawn again. Plain percentiles are too narrow for few seeds, so they are expanded. Coverage: benchmarks/coverage.py.
+    Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13; Field and Welsh 2007, JRSS B 69:369
+    (clusters); Hesterberg 2015, The American Statistician 69:371 (expanded percentiles).
 
     Args:
         values: (seeds, languages) array; NaN where a seed has no value in a language. Every seed and every language has
@@ -139,12 +139,20 @@ def clustered_bootstrap(
     return (float(low), float(high))
 
 
+@lru_cache(maxsize=4)
+def resampled_rows(rows: int, samples: int, seed: int) -> npt.NDArray[np.float64]:
+    """(samples, rows) how often each row is drawn. Kept: one comparison asks for the same draw many times."""
+    counts = np.random.default_rng(seed).multinomial(rows, np.full(rows, 1 / rows), size=samples).astype(np.float64)
+    counts.flags.writeable = False
+    return counts
+
+
 def resampled_means(values: npt.NDArray[np.float64], samples: int, seed: int) -> npt.NDArray[np.float64]:
     """(samples, languages) column means of a (seeds, languages) array whose rows are drawn again.
 
     NaN where a sample left out every row that has a value in the column.
     """
-    counts = _row_counts(values.shape[0], samples, seed)
+    counts = resampled_rows(values.shape[0], samples, seed)
     present = ~np.isnan(values)
     weights = counts @ present.astype(np.float64)
     sums = counts @ np.where(present, values, 0.0)
@@ -163,14 +171,6 @@ def expanded_percentiles(rows: int, confidence: float) -> tuple[float, float]:
     if rows > 1:
         tail = NormalDist().cdf(math.sqrt(rows / (rows - 1)) * float(stdtrit(rows - 1, tail)))
     return (tail, 1 - tail)
-
-
-@lru_cache(maxsize=4)
-def _row_counts(rows: int, samples: int, seed: int) -> npt.NDArray[np.float64]:
-    """(samples, rows) how often each row is drawn. Kept: one comparison asks for the same draw many times."""
-    counts = np.random.default_rng(seed).multinomial(rows, np.full(rows, 1 / rows), size=samples).astype(np.float64)
-    counts.flags.writeable = False
-    return counts
 
 
 def minimum_detectable_difference(
