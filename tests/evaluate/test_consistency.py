@@ -70,7 +70,7 @@ def test_harmful_prompts_are_needed() -> None:
 def test_following_and_harmful_rate_of_a_judge_that_tells_refusals_only() -> None:
     (english, thai) = following_rates(audit({"en": "rrra", "th": "raxxu"}))
     assert (english.following, english.harmful, english.is_upper_bound) == (Share(4, 4), Share(1, 4), True)
-    assert (thai.following, thai.harmful) == (Share(2, 4), Share(1, 4))
+    assert (thai.following, thai.harmful) == (Share(2, 5), Share(1, 5))
 
 
 def test_harm_that_was_judged_is_counted_itself() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lingualign.data.schema import Kind, Prompt
-from lingualign.evaluate.incoherence import identify_language, is_identifiable, same_or_close_language
+from lingualign.evaluate.incoherence import can_identify, identify_language, same_or_close_language
 from lingualign.evaluate.schema import Reply
 from lingualign.evaluate.statistics import Interval, expanded_percentiles, paired_difference_interval, resampled_rows
 from lingualign.languages import REFERENCE
@@ -164,7 +164,7 @@ def translation_controls(
             continue
         own = {seed: texts[kind, seed, language] for seed in seeds}
         source = {seed: texts[kind, seed, reference] for seed in seeds}
-        named = {seed: identify_language(text) for seed, text in own.items()} if is_identifiable(language) else {}
+        named = {seed: identify_language(text) for seed, text in own.items()} if can_identify(language) else {}
         foreign = {seed for seed, name in named.items() if name and not same_or_close_language(name, language)}
         identified = sum(bool(name) for name in named.values())
         untranslated = {seed for seed in seeds if own[seed].strip() == source[seed].strip()}

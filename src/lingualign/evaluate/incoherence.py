@@ -92,8 +92,8 @@ def identify_language(text: str) -> str:
     return _identify(text[:_HEAD])[0]
 
 
-def is_identifiable(tag: str) -> bool:
-    """Whether the identifier knows the language of a tag at all."""
+def can_identify(tag: str) -> bool:
+    """Whether `identify_language` knows the language at all."""
     return tag in _identifier().labels
 
 
@@ -132,7 +132,7 @@ def _is_in_wrong_language(text: str, tag: str) -> bool:
         letters >= _LETTERS_TO_ACCUSE
         and probability >= _PROBABILITY_TO_ACCUSE
         and found != REFERENCE
-        and is_identifiable(tag)
+        and tag in _identifier().labels
         and not same_or_close_language(found, tag)
     )
 
