@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 from pathlib import Path
 from typing import Any
@@ -36,3 +37,23 @@ def test_a_true_change_is_found(benchmark: dict[str, Any]) -> None:
     with threadpool_limits(1):
         found = benchmark["verdicts"](20, 42, 0.2)
     assert found["mean"] >= 0.95
+
+
+def test_the_page_quotes_the_evidence() -> None:
+    figures = json.loads((BENCHMARK.parents[1] / "evidence" / "coverage.json").read_text(encoding="utf-8"))
+    rows = [
+        [
+            row["rates"],
+            str(row["seeds"]),
+            row["labels"],
+            *(f"{cell['coverage']:.3f}" for cell in row["intervals"].values()),
+        ]
+        for row in figures["coverage"]
+    ]
+    rows += [
+        [f"{row['gain']:.1f}", str(row["seeds"])]
+        + [f"{row[name]:.3f}" for name in ("language", "mean", "either", "languages")]
+        for row in figures["verdicts"]
+    ]
+    page = (BENCHMARK.parents[1] / "docs" / "measurement.md").read_text(encoding="utf-8").splitlines()
+    assert [row for row in rows if f"| {' | '.join(row)} |" not in page] == []
