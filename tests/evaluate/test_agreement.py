@@ -1,11 +1,13 @@
-"""Cohen's κ against scikit-learn and statsmodels-style worked examples."""
+"""Cohen's κ against scikit-learn, statsmodels and a published example."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
+from statsmodels.stats.inter_rater import cohens_kappa
 
 from lingualign.evaluate.agreement import agreement
 
@@ -25,6 +27,17 @@ def test_kappa_is_that_of_scikit_learn(pairs: list[tuple[str, str]]) -> None:
         assert found.kappa == pytest.approx(cohen_kappa_score(first, second))
         assert found.interval is not None
         assert found.interval[0] <= found.kappa <= found.interval[1]
+
+
+@given(st.lists(st.integers(0, 40), min_size=9, max_size=9).filter(lambda cells: sum(bool(cell) for cell in cells) > 2))
+def test_interval_is_that_of_statsmodels(cells: list[int]) -> None:
+    table = np.array(cells).reshape(3, 3)
+    pairs = [place for place, count in np.ndenumerate(table) for _ in range(count)]
+    found = agreement([one for one, _ in pairs], [other for _, other in pairs])
+    assert found.interval is not None
+    expected = cohens_kappa(table)
+    assert found.kappa == pytest.approx(expected.kappa)
+    assert found.interval == pytest.approx(np.clip([expected.kappa_low, expected.kappa_upp], -1, 1), abs=1e-6)
 
 
 def test_interval_of_the_worked_example() -> None:

@@ -1,8 +1,9 @@
-"""Statistics against scipy, published examples and their own definitions."""
+"""Statistics against scipy, statsmodels, published examples and their own definitions."""
 
 from __future__ import annotations
 
 import math
+from functools import cache
 from itertools import pairwise
 from statistics import NormalDist
 
@@ -11,6 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
+from scipy.stats import t as student
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
 
 from lingualign.evaluate.statistics import (
     clustered_bootstrap,
@@ -46,6 +51,12 @@ def test_wilson_matches_scipy(counts: tuple[int, int], confidence: float) -> Non
     assert wilson_interval(*counts, confidence) == pytest.approx((expected.low, expected.high), abs=1e-9)
 
 
+@settings(deadline=None)
+@given(st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_matches_statsmodels(counts: tuple[int, int]) -> None:
+    assert wilson_interval(*counts) == pytest.approx(proportion_confint(*counts, method="wilson"), abs=1e-9)
+
+
 def test_wilson_of_nothing_is_everything() -> None:
     assert wilson_interval(0, 0) == (0.0, 1.0)
 
@@ -63,6 +74,13 @@ def test_mcnemar_is_the_binomial_tail_doubled(gained: int, lost: int) -> None:
     assert mcnemar_exact(gained, lost) == pytest.approx(min(1.0, 2 * tail))
 
 
+@settings(deadline=None)
+@given(st.integers(0, 60), st.integers(0, 60))
+def test_mcnemar_matches_statsmodels(gained: int, lost: int) -> None:
+    expected = mcnemar([[7, lost], [gained, 5]], exact=True).pvalue
+    assert mcnemar_exact(gained, lost) == pytest.approx(min(1.0, expected))
+
+
 def test_holm_matches_a_hand_calculation() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([]) == []
@@ -76,6 +94,12 @@ def test_holm_lies_between_raw_and_bonferroni_and_keeps_the_order(p_values: list
         assert raw <= value <= min(1.0, len(p_values) * raw)
     order = sorted(range(len(p_values)), key=p_values.__getitem__)
     assert all(adjusted[first] <= adjusted[second] for first, second in pairwise(order))
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_holm_matches_statsmodels(p_values: list[float]) -> None:
+    assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1].tolist())
 
 
 def test_paired_interval_matches_the_published_example() -> None:
@@ -117,6 +141,17 @@ def test_bootstrap_covers_the_mean_about_as_often_as_it_says() -> None:
     assert 86 <= covered <= 99
 
 
+def test_bootstrap_has_the_width_of_students_interval() -> None:
+    values = np.random.default_rng(5).normal(size=(12, 1))
+    low, high = clustered_bootstrap(values, samples=200_000)
+    expected = student.interval(0.95, 11, loc=values.mean(), scale=values.std(ddof=1) / math.sqrt(12))
+    assert high - low == pytest.approx(expected[1] - expected[0], rel=0.05)
+
+
+def test_bootstrap_of_one_seed_is_that_seed() -> None:
+    assert clustered_bootstrap(np.array([[0.25, 0.75]])) == (0.5, 0.5)
+
+
 def test_bootstrap_resamples_seeds_not_cells() -> None:
     # Ten languages that agree on every seed hold no more information than one.
     column = np.random.default_rng(2).normal(size=(30, 1))
@@ -143,6 +178,24 @@ def test_detectable_difference_inverts_the_sample_size_formula(n: int, discordan
     z_test, z_power = NormalDist().inv_cdf(0.975), NormalDist().inv_cdf(power)
     needed = (z_test * math.sqrt(discordant) + z_power * math.sqrt(discordant - difference**2)) ** 2 / difference**2
     assert needed == pytest.approx(n, rel=1e-3)
+
+
+@pytest.mark.parametrize(("n", "discordant"), [(60, 0.5), (150, 0.3), (400, 0.2)])
+def test_detectable_difference_is_found_about_as_often_as_it_says(n: int, discordant: float) -> None:
+    difference = minimum_detectable_difference(n, discordant)
+    gaining = (discordant + difference) / 2
+    generator = np.random.default_rng(3)
+    pairs = generator.multinomial(n, [gaining, discordant - gaining, 1 - discordant], size=4000)
+    # The formula is that of McNemar's test without continuity correction; the exact test needs a little more.
+    uncorrected, exact = (
+        np.mean([test(gained, lost) < 0.05 for gained, lost, _ in pairs.tolist()])
+        for test in (
+            cache(lambda gained, lost: mcnemar([[0, lost], [gained, 0]], exact=False, correction=False).pvalue),
+            cache(mcnemar_exact),
+        )
+    )
+    assert uncorrected == pytest.approx(0.8, abs=0.03)
+    assert 0.68 < exact < uncorrected
 
 
 def test_too_few_pairs_detect_nothing() -> None:

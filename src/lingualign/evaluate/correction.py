@@ -19,7 +19,7 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from lingualign.evaluate.statistics import Interval
+from lingualign.evaluate.statistics import Interval, expanded_percentiles, resampled_means
 
 #: Below this Se + Sp − 1 a judge knows too little for its rates to be corrected: the interval would be the whole range.
 LEAST_YOUDEN = 0.3
@@ -105,7 +105,8 @@ def corrected_mean_interval(
     """Interval of the mean over languages of corrected rates or differences, by seed-clustered bootstrap.
 
     Each sample draws whole rows again, because translations of one request are not independent, and each language's Se
-    and Sp from the Beta distribution that its labelled replies leave (Jeffreys' prior).
+    and Sp from the Beta distribution that its labelled replies leave. Its prior is worth one reply and has the mean of
+    all languages: Jeffreys' prior draws every language towards one half, and over many languages that adds up.
 
     Args:
         values: (seeds, languages): 1 and 0 for refused or not, or the difference of two audits; NaN where a seed has no
@@ -117,25 +118,25 @@ def corrected_mean_interval(
     Returns:
         (low, high).
     """
-    rows = values.shape[0]
-    generator = np.random.default_rng(seed)
-    counts = generator.multinomial(rows, np.full(rows, 1 / rows), size=samples).astype(np.float64)
-    present = ~np.isnan(values)
-    weights = counts @ present.astype(np.float64)
-    sums = counts @ np.where(present, values, 0.0)
-    means = np.divide(sums, weights, out=np.full_like(sums, np.nan), where=weights > 0)
-    sensitivity, specificity = (
-        np.stack([generator.beta(right + 0.5, total - right + 0.5, size=samples) for right, total in pairs], axis=1)
-        for pairs in (
-            [(error.found, error.refused) for error in errors],
-            [(error.spared, error.others) for error in errors],
-        )
-    )
+    means = resampled_means(values, samples, seed)
+    # A stream of its own: the rows' draw is kept and comes from the seed alone.
+    generator = np.random.default_rng([seed, 1])
+    sensitivity = _drawn(generator, [(error.found, error.refused) for error in errors], samples)
+    specificity = _drawn(generator, [(error.spared, error.others) for error in errors], samples)
     youden = np.maximum(sensitivity + specificity - 1.0, 0.05)
-    corrected = means / youden if is_difference else np.clip((means + specificity - 1.0) / youden, 0.0, 1.0)
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(np.nanmean(corrected, axis=1), [tail, 1 - tail])
-    return (float(low), float(high))
+    corrected = means / youden if is_difference else (means + specificity - 1.0) / youden
+    low, high = np.quantile(np.nanmean(corrected, axis=1), expanded_percentiles(values.shape[0], confidence))
+    if is_difference:
+        return (max(-1.0, float(low)), min(1.0, float(high)))
+    # The mean is cut, not each language: cutting those near 0 or 1 would draw the mean away from there.
+    return (min(1.0, max(0.0, float(low))), min(1.0, max(0.0, float(high))))
+
+
+def _drawn(generator: np.random.Generator, counts: Sequence[tuple[int, int]], samples: int) -> npt.NDArray[np.float64]:
+    """(samples, languages) rates drawn from what (right, labelled) replies leave of them."""
+    right, labelled = np.array(counts, dtype=np.float64).T
+    prior = (right.sum() + 0.5) / (labelled.sum() + 1)
+    return generator.beta(right + prior, labelled - right + 1 - prior, size=(samples, len(counts)))
 
 
 def judge_errors(table: Mapping[str, Mapping[str, float | int | None]]) -> dict[str, JudgeError]:
