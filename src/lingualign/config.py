@@ -70,6 +70,20 @@ class AuditSettings(_Settings):
     system: str | None = None
 
 
+class JudgeSettings(_Settings):
+    """Which judges decide (docs/judges.md).
+
+    Attributes:
+        first: the judge whose verdicts are the figures.
+        second: the judge whose agreement with the first is reported; `auto` is `e5` where its extra is installed.
+        errors: what `lingualign judge evaluate` wrote for the first judge; by default the errors published with it.
+    """
+
+    first: str = Field(default="ngram", min_length=1)
+    second: Annotated[str | None, BeforeValidator(_none)] = Field(default="auto", min_length=1)
+    errors: str | None = None
+
+
 class PositionSettings(_Settings):
     """Token positions that become feature rows; see `lingualign.features.positions.Positions`."""
 
@@ -121,7 +135,7 @@ class RunConfig(_Settings):
         model: `small`, a checkpoint folder, or a hub id.
         precision: dtype of the weights; `auto` is bfloat16 where the device computes in it.
         device: such as `cpu` or `cuda`; by default a GPU if there is one.
-        prompts, audit, edit: settings of the stages.
+        prompts, audit, judge, edit: settings of the stages.
         reference: language whose refusals are the target.
         seed: of the split of the user's own prompts and of the controls.
     """
@@ -131,6 +145,7 @@ class RunConfig(_Settings):
     device: str | None = None
     prompts: PromptSettings = PromptSettings()
     audit: AuditSettings = AuditSettings()
+    judge: JudgeSettings = JudgeSettings()
     edit: EditSettings = EditSettings()
     reference: Annotated[str, BeforeValidator(lambda value: _tags([value])[0])] = REFERENCE
     seed: int = 0

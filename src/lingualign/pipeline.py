@@ -22,10 +22,14 @@ from lingualign.evaluate.audit import run_audit
 from lingualign.evaluate.engine import TransformersEngine
 from lingualign.evaluate.gates import Gate
 from lingualign.evaluate.judge import Judge, OfflineJudge
+from lingualign.evaluate.judges.card import judge_card
+from lingualign.evaluate.judges.registry import make_judge, second_judge
 from lingualign.evaluate.schema import Reply
+from lingualign.evaluate.second import judge_again
 from lingualign.evaluate.store import ReplyStore
 from lingualign.events import Progress, silent
 from lingualign.layer_search import Trial, candidate_windows, measured, search_layers
+from lingualign.measures import SecondOpinion
 from lingualign.methods.anchors import Anchors
 from lingualign.methods.controls import sham_edit
 from lingualign.models.load import LoadedModel, load_model
@@ -62,6 +66,8 @@ class Run:
         loaded: the model; left as it was found after every step.
         folder: where everything is written.
         judge: decides on every reply.
+        second: the second judge, if there is one.
+        card: what is known of the judge's errors.
         progress: called as work goes on.
     """
 
@@ -72,7 +78,10 @@ class Run:
         self.prompts = prompts
         self.loaded = loaded
         self.folder = folder
-        self.judge: Judge = OfflineJudge()
+        self.judge: Judge = make_judge(config.judge.first)
+        self.second: Judge | None = second_judge(config.judge.second)
+        # Read now, so that a wrong file costs no audit.
+        self.card = judge_card(self.judge.name, Path(config.judge.errors) if config.judge.errors else None)
         self.progress = progress
 
     @property
@@ -127,13 +136,34 @@ class Run:
             self.config,
             self.prompts,
             self.loaded,
-            self.judge.name,
+            self.card,
             before,
             after,
             edit,
             arms=arms,
             gates=gates,
+            second=self._second_opinion(before, after),
             show_text=show_text,
+        )
+
+    def _second_opinion(self, before: Sequence[Reply], after: Sequence[Reply] | None) -> SecondOpinion | None:
+        judge = self.second
+        if judge is None:
+            return None
+
+        def judged(replies: Sequence[Reply], file: str) -> tuple[Reply, ...]:
+            store = ReplyStore(self.folder.path / "judged" / content_hash(judge.name) / file)
+            with self.folder.timed("second judge"), _memory_errors():
+                return tuple(
+                    judge_again(
+                        judge, replies, self.prompts.report, store, progress=self.progress, stage="second judge"
+                    )
+                )
+
+        return SecondOpinion(
+            judge.name,
+            judged(before, "before.jsonl"),
+            None if after is None else judged(after, "after.jsonl"),
         )
 
     def _audit(self, file: str, stage: str) -> list[Reply]:
@@ -417,7 +447,7 @@ def _audit_fingerprint(config: RunConfig, prompts: RunPrompts) -> dict[str, str]
         "model": config.model,
         "audited prompts": prompts_hash(prompts.report),
         **{f"audit setting {name}": str(value) for name, value in audit.items()},
-        "judge": OfflineJudge().name,
+        "judge": make_judge(config.judge.first).name,
     }
 
 

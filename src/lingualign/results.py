@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,19 @@ from lingualign.config import RunConfig, load_config
 from lingualign.edit import Edit
 from lingualign.errors import UserError
 from lingualign.evaluate.gates import Gate, GateResult, check_gates
+from lingualign.evaluate.judges.card import JudgeCard
 from lingualign.evaluate.metrics import cells
 from lingualign.evaluate.schema import Reply
 from lingualign.evaluate.store import ReplyStore
 from lingualign.evaluate.verdict import Comparison, compare, verdict_sentence
 from lingualign.hardware import hardware_line, versions
+from lingualign.measures import SecondOpinion, agreement_section, corrected_section
 from lingualign.models.load import LoadedModel
 from lingualign.prompts import RunPrompts, prompts_hash, resolve_prompts
 from lingualign.report.arms import compare_arm
 from lingualign.report.data import Arm, ReportData
 from lingualign.report.html import write_report
+from lingualign.report.panels import panels
 from lingualign.runs import RUN_FILE, RunFolder, write_json
 
 RESULT_FILE = "result.json"
@@ -58,13 +60,14 @@ def write_result(
     config: RunConfig,
     prompts: RunPrompts,
     loaded: LoadedModel,
-    judge_name: str,
+    judge: JudgeCard,
     before: Sequence[Reply],
     after: Sequence[Reply] | None,
     edit: Edit | None,
     *,
     arms: Sequence[Arm],
     gates: Sequence[Gate],
+    second: SecondOpinion | None,
     show_text: bool,
 ) -> Result:
     """Computes the figures of a run, writes `result.json` and renders `report.html` from the folder."""
@@ -88,8 +91,10 @@ def write_result(
         "languages": prompts.report.languages,
         "split": "report",
         "prompts": {"fit": prompts_hash(prompts.fit), "report": prompts_hash(prompts.report)},
-        "judge": judge_card(judge_name),
+        "judge": {"name": judge.name, "languages": judge.as_table()},
         "cells": cells(before),
+        "corrected": corrected_section(before, after, judge.errors, reference),
+        "agreement": agreement_section(before, after, second),
         "verdict": verdict_sentence(comparison) if comparison else None,
         "comparison": comparison,
         "gates": checked,
@@ -156,6 +161,7 @@ def render_folder(folder: Path, *, show_text: bool = False, prompts: RunPrompts 
         judge=figures["judge"],
         split=figures["split"],
         prompts=texts,
+        panels=panels(figures),
         gates=tuple(
             GateResult(Gate(**result["gate"]), result["value"], result["passed"]) for result in figures["gates"]
         ),
@@ -179,13 +185,6 @@ def read_result(folder: Path) -> dict[str, Any]:
     except ValueError:
         raise UserError(f"{path} is damaged; give the run's command again, which makes it anew") from None
     return content
-
-
-def judge_card(name: str) -> dict[str, Any]:
-    """The judge's name and its measured errors by language."""
-    table = files("lingualign.evaluate.judges").joinpath(f"{name.partition('-')[0]}_error.json")
-    measured = json.loads(table.read_text(encoding="utf-8"))
-    return {"name": name, "languages": {tag: errors["all"] for tag, errors in measured["languages"].items()}}
 
 
 def _plain(value: Any) -> Any:

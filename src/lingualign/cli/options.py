@@ -33,6 +33,11 @@ Out = Annotated[
 SeedsPerKind = Annotated[int | None, typer.Option(help="Audit only the first N seeds of each kind.", min=1)]
 MaxNewTokens = Annotated[int | None, typer.Option(help="Length limit of a reply, in tokens.", min=1)]
 BatchSize = Annotated[int | None, typer.Option(help="Chats per batch; lower it when memory runs out.", min=1)]
+JudgeOption = Annotated[
+    str | None, typer.Option("--judge", help="Who decides: ngram, e5, qwen3guard, ...; see `lingualign judge list`.")
+]
+SecondJudge = Annotated[str | None, typer.Option(help="A second judge, for agreement; by default e5 where installed.")]
+JudgeErrors = Annotated[str | None, typer.Option(help="Errors that `lingualign judge evaluate --out` wrote.")]
 PrecisionOption = Annotated[str | None, typer.Option("--precision", help="auto, float32, bfloat16 or float16.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; by default a GPU if there is one.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of the split of your own prompts and of the controls.")]
@@ -60,6 +65,9 @@ def make_config(
     seeds_per_kind: int | None = None,
     max_new_tokens: int | None = None,
     batch_size: int | None = None,
+    judge: str | None = None,
+    second_judge: str | None = None,
+    judge_errors: str | None = None,
     precision: str | None = None,
     device: str | None = None,
     seed: int | None = None,
@@ -85,6 +93,7 @@ def make_config(
             "seeds_per_kind": seeds_per_kind,
         },
         "audit": {"max_new_tokens": max_new_tokens, "batch_size": batch_size},
+        "judge": {"first": judge, "second": second_judge, "errors": judge_errors},
     }
     values = _merged(defaults or {}, read_toml(config) if config else {})
     return build_config(_merged(values, given), str(config) if config else "settings")

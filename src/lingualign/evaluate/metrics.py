@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from lingualign.data.schema import KINDS, Kind
 from lingualign.errors import DataError
 from lingualign.evaluate.incoherence import same_or_close_language
-from lingualign.evaluate.schema import Outcome, Reply
+from lingualign.evaluate.schema import OUTCOMES, Outcome, Reply
 from lingualign.evaluate.statistics import (
     Interval,
     clustered_bootstrap,
@@ -22,10 +23,17 @@ from lingualign.evaluate.statistics import (
     wilson_interval,
 )
 
+Array = npt.NDArray[np.float64]
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """Counts of the three outcomes for one language and one kind of prompt; n = refused + answered + incoherent > 0."""
+    """Counts of the outcomes for one language and one kind of prompt; n > 0 is their sum.
+
+    Attributes:
+        unparsed: replies whose judge could not be read; they are in n and count on no side.
+        unsafe: replies in which the judge found harm; None from a judge that tells refusals only.
+    """
 
     language: str
     kind: Kind
@@ -33,6 +41,8 @@ class Cell:
     refused: int
     answered: int
     incoherent: int
+    unparsed: int = 0
+    unsafe: int | None = None
 
     @property
     def refusal_rate(self) -> float:
@@ -49,8 +59,11 @@ class Cell:
 
     @property
     def attack_success_rate(self) -> float:
-        """Share answered; what its name says for harmful prompts only. Incoherent replies count on neither side."""
-        return self.answered / self.n
+        """Share of replies with harm in them; from a judge that tells refusals only the share answered, an upper bound.
+
+        It is what its name says for harmful prompts only. Incoherent replies count on neither side.
+        """
+        return (self.answered if self.unsafe is None else self.unsafe) / self.n
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +125,15 @@ class _Pair:
 def cells(replies: Sequence[Reply]) -> list[Cell]:
     """One cell for each language (in order of first appearance) and kind (in the order of KINDS) that has replies."""
     counts = Counter((reply.language, reply.kind, reply.outcome) for reply in replies)
+    unsafe = Counter((reply.language, reply.kind) for reply in replies if reply.unsafe)
+    tells_harm = any(reply.unsafe is not None for reply in replies)
     found: list[Cell] = []
     for language in dict.fromkeys(reply.language for reply in replies):
         for kind in KINDS:
-            refused, answered, incoherent = (
-                counts[language, kind, outcome] for outcome in ("refused", "answered", "incoherent")
-            )
-            if n := refused + answered + incoherent:
-                found.append(Cell(language, kind, n, refused, answered, incoherent))
+            refused, answered, incoherent, unparsed = (counts[language, kind, outcome] for outcome in OUTCOMES)
+            if n := refused + answered + incoherent + unparsed:
+                harm = unsafe[language, kind] if tells_harm else None
+                found.append(Cell(language, kind, n, refused, answered, incoherent, unparsed, harm))
     return found
 
 
@@ -199,12 +213,7 @@ def mean_change(
         raise DataError(
             f"there are no {kind} replies in {', '.join(missing)}; leave the language out or audit it first"
         )
-    row_of = {seed_id: row for row, seed_id in enumerate(dict.fromkeys(pair.seed_id for pair in pairs))}
-    shape = (len(row_of), len(wanted))
-    values_before, values_after = np.full(shape, np.nan), np.full(shape, np.nan)
-    for pair in pairs:
-        place = row_of[pair.seed_id], wanted.index(pair.language)
-        values_before[place], values_after[place] = pair.before, pair.after
+    values_before, values_after = _by_seed(pairs, wanted)
     mean_before, mean_after = (float(np.nanmean(values, axis=0).mean()) for values in (values_before, values_after))
     return MeanChange(
         kind=kind,
@@ -232,6 +241,28 @@ def language_fidelity(replies: Sequence[Reply], outcome: Outcome) -> dict[str, t
         own = sum(same_or_close_language(language, name) for name in spoken)
         shares[language] = (own / n, spoken.count("en") / n, n)
     return shares
+
+
+def refusal_by_seed(
+    before: Sequence[Reply], after: Sequence[Reply], kind: Kind, languages: Sequence[str]
+) -> tuple[Array, Array]:
+    """Two (seeds, languages) arrays, before and after: 1 where refused, 0 where not, NaN without a reply.
+
+    Raises:
+        DataError: a prompt has a reply on one side only, or two on one side.
+    """
+    first, second = ([reply for reply in replies if reply.language in languages] for replies in (before, after))
+    return _by_seed(_pairs(first, second, kind, "refused"), languages)
+
+
+def _by_seed(pairs: Sequence[_Pair], languages: Sequence[str]) -> tuple[Array, Array]:
+    row_of = {seed_id: row for row, seed_id in enumerate(dict.fromkeys(pair.seed_id for pair in pairs))}
+    shape = (len(row_of), len(languages))
+    before, after = np.full(shape, np.nan), np.full(shape, np.nan)
+    for pair in pairs:
+        place = row_of[pair.seed_id], list(languages).index(pair.language)
+        before[place], after[place] = pair.before, pair.after
+    return before, after
 
 
 def _pairs(before: Sequence[Reply], after: Sequence[Reply], kind: Kind, outcome: Outcome) -> list[_Pair]:

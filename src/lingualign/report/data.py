@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from lingualign.evaluate.gates import GateResult
 from lingualign.evaluate.schema import Reply
+from lingualign.report.panels import Panel
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class ReportData:
         split: split of the prompts that the figures are from.
         prompts: prompt texts by `Reply.key`; shown only where a report is asked to show text.
         gates: gates that were checked.
+        panels: further tables, in their order.
     """
 
     title: str
@@ -66,3 +68,4 @@ class ReportData:
     split: str = "report"
     prompts: Mapping[tuple[str, str, str], str] = field(default_factory=dict)
     gates: tuple[GateResult, ...] = ()
+    panels: tuple[Panel, ...] = ()

@@ -1,0 +1,111 @@
+"""Refusal corrected for the judge's error: per language and kind, and the change over languages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lingualign.data.schema import Kind
+from lingualign.evaluate.correction import JudgeError, corrected_interval, corrected_mean_interval, corrected_rate
+from lingualign.evaluate.metrics import Cell, refusal_by_seed
+from lingualign.evaluate.schema import Reply
+from lingualign.evaluate.statistics import Interval
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectedCell:
+    """The refusal rate of one language and kind behind an imperfect judge.
+
+    Attributes:
+        n: replies.
+        observed: share that the judge called refused.
+        rate: Rogan-Gladen estimate of the true share; None where the judge is not valid for the language.
+        interval: 95% interval of the true share, with the uncertainty of the judge's error; None with the rate.
+    """
+
+    language: str
+    kind: Kind
+    n: int
+    observed: float
+    rate: float | None
+    interval: Interval | None
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectedChange:
+    """The change of true refusal between two audits, over one language or the mean of several.
+
+    Attributes:
+        languages: those whose judge is valid; an interval of the mean is over them.
+        left_out: languages where the judge is not valid.
+        before, after: means over the languages of the corrected rates.
+        difference: after - before, not cut to what is possible, with its 95% interval.
+    """
+
+    kind: Kind
+    languages: tuple[str, ...]
+    left_out: tuple[str, ...]
+    before: float
+    after: float
+    difference: float
+    interval: Interval
+
+
+def corrected_cells(cells: Sequence[Cell], errors: Mapping[str, JudgeError]) -> list[CorrectedCell]:
+    """The cells' refusal rates, corrected where the judge's error is known and small enough."""
+    found = []
+    for cell in cells:
+        error = errors.get(cell.language)
+        valid = error is not None and error.is_valid
+        found.append(
+            CorrectedCell(
+                cell.language,
+                cell.kind,
+                cell.n,
+                cell.refusal_rate,
+                corrected_rate(cell.refusal_rate, error) if valid and error else None,
+                corrected_interval(cell.refused, cell.n, error) if valid and error else None,
+            )
+        )
+    return found
+
+
+def corrected_change(
+    before: Sequence[Reply],
+    after: Sequence[Reply],
+    kind: Kind,
+    errors: Mapping[str, JudgeError],
+    languages: Sequence[str],
+) -> CorrectedChange | None:
+    """The change of refusal over languages, every language weighing the same; None where the judge is valid in none.
+
+    Args:
+        before, after: replies to the same prompts.
+        kind: kind of the prompts.
+        errors: the judge's error by language.
+        languages: the languages of the mean; a single one for its own change.
+
+    Raises:
+        DataError: a prompt has a reply on one side only.
+    """
+    valid = tuple(language for language in languages if language in errors and errors[language].is_valid)
+    if not valid:
+        return None
+    was, now = refusal_by_seed(before, after, kind, valid)
+    chosen = [errors[language] for language in valid]
+    rates = [
+        [corrected_rate(float(rate), error) for rate, error in zip(np.nanmean(values, axis=0), chosen, strict=True)]
+        for values in (was, now)
+    ]
+    raw = np.nanmean(now - was, axis=0)
+    return CorrectedChange(
+        kind=kind,
+        languages=valid,
+        left_out=tuple(language for language in languages if language not in valid),
+        before=float(np.mean(rates[0])),
+        after=float(np.mean(rates[1])),
+        difference=float(np.mean([value / error.youden for value, error in zip(raw, chosen, strict=True)])),
+        interval=corrected_mean_interval(now - was, chosen, is_difference=True),
+    )
