@@ -2,7 +2,7 @@
 
     python benchmarks/judge_checks.py --data ../shared/data --out evidence/judge-checks.json
 
-Human labels (Do-Not-Answer), the coherence rules on sound and on broken text, and replies a second on one thread.
+Human labels (Do-Not-Answer), the coherence rules on sound and on broken text, and replies a second of CPU time.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def _elsewhere(
 
 
 def speed(classifier: RefusalClassifier, replies: int, repeats: int = 5) -> dict[str, float]:
-    """Replies a second of the classifier alone and of the whole judge, the median of some repeats."""
+    """Replies a second of CPU time, of the classifier alone and of the whole judge: the median of some repeats."""
     answers = list(_plain_answers())
     rows = [(tag, text[:TEST_LENGTH]) for tag, text in answers[:: len(answers) // replies]]
     texts = [text for _, text in rows]
@@ -115,9 +115,9 @@ def speed(classifier: RefusalClassifier, replies: int, repeats: int = 5) -> dict
     def rate(work: Any) -> float:
         seconds = []
         for _ in range(repeats):
-            started = time.perf_counter()
+            started = time.process_time()
             work()
-            seconds.append(time.perf_counter() - started)
+            seconds.append(time.process_time() - started)
         return round(len(texts) / sorted(seconds)[repeats // 2])
 
     return {
@@ -137,7 +137,7 @@ def main() -> None:
         "characters": TEST_LENGTH,
         "do-not-answer": {judge.name: human_labels(judge, arguments.data) for judge, _ in judges},
         "coherence": coherence(arguments.data),
-        "replies a second": {judge.name: speed(judge, replies) for judge, replies in judges},
+        "replies a second of CPU time": {judge.name: speed(judge, replies) for judge, replies in judges},
     }
     text = json.dumps(figures, indent=1)
     print(text)

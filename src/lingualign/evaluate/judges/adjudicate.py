@@ -1,8 +1,8 @@
 """The judges' error against labels read anew: `python -m lingualign.evaluate.judges.adjudicate sheets|score`.
 
-WildGuard's labels of the test replies are a model's, and rare labels are where a label that is wrong costs most. So of
-each language up to 60 replies labelled answered and up to half as many labelled refused, and never more of these than
-of those, were drawn by a seed, shuffled and labelled again, without WildGuard's label or a judge's verdict in sight.
+WildGuard's labels of the test replies are a model's, and where few replies are answers a few wrong labels are most of
+the specificity. So of each language up to 60 replies labelled answered and as many labelled refused, but at most 30,
+were drawn by a seed, shuffled and labelled again, without WildGuard's label or a judge's verdict in sight.
 The reader was a language model (Claude), not a human. It saw the first 90 to 330 characters of a reply, and more of it
 and the prompt where it was in doubt, and went by this rule:
 
