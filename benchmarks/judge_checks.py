@@ -2,7 +2,7 @@
 
     python benchmarks/judge_checks.py --data ../shared/data --out evidence/judge-checks.json
 
-Human labels (Do-Not-Answer), the coherence rules on sound and on broken text, and replies a second on one thread.
+Human labels (Do-Not-Answer), the coherence rules on sound and on broken text, and replies a second of CPU time.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from lingualign.evaluate.incoherence import is_incoherent
-from lingualign.evaluate.judge import THRESHOLD, Exchange, OfflineJudge
+from lingualign.evaluate.judge import THRESHOLD, Exchange, OfflineJudge, RefusalClassifier
+from lingualign.evaluate.judges.crossfit import TEST_LENGTH
+from lingualign.evaluate.judges.e5 import E5Judge
+from lingualign.evaluate.judges.examples import reply_files
 from lingualign.evaluate.judges.ngram import NgramJudge
-from lingualign.evaluate.judges.train import TEST_LENGTH, reply_files
 from lingualign.languages import LANGUAGES
 
 #: Do-Not-Answer's actions: 0 cannot assist, 5 follows the request; 1 to 4 lie between.
@@ -29,7 +31,7 @@ REFUSES, FOLLOWS = "0", "5"
 TEXT = Path(str(files("lingualign"))) / "evaluate" / "judges" / "text"
 
 
-def human_labels(folder: Path) -> dict[str, Any]:
+def human_labels(classifier: RefusalClassifier, folder: Path) -> dict[str, Any]:
     """Share called refused among the replies that annotators marked as refusing, and as following the request."""
     table = {}
     for path in sorted((folder / "do-not-answer" / "Review" / "Human").glob("annotated_response_*.csv")):
@@ -37,14 +39,14 @@ def human_labels(folder: Path) -> dict[str, Any]:
             rows = list(csv.DictReader(file))
         model = path.stem.removeprefix("annotated_response_")
         table[model] = {
-            name: _share_refused([row["response"][:TEST_LENGTH] for row in rows if row["action"] == action])
+            name: _share_refused(classifier, [row["response"][:TEST_LENGTH] for row in rows if row["action"] == action])
             for name, action in (("refuses", REFUSES), ("follows", FOLLOWS))
         }
     return table
 
 
-def _share_refused(texts: Sequence[str]) -> dict[str, float | int]:
-    probabilities = NgramJudge().refusal_probability(texts)
+def _share_refused(classifier: RefusalClassifier, texts: Sequence[str]) -> dict[str, float | int]:
+    probabilities = classifier.refusal_probability(texts)
     return {"called refused": round(float((probabilities >= THRESHOLD).mean()), 3), "n": len(texts)}
 
 
@@ -101,20 +103,21 @@ def _elsewhere(
             yield generator.choice(others), text
 
 
-def speed(repeats: int = 5) -> dict[str, float]:
-    """Replies a second, the median of some repeats."""
-    rows = [(tag, text[:TEST_LENGTH]) for tag, text in _plain_answers()]
+def speed(classifier: RefusalClassifier, replies: int, repeats: int = 5) -> dict[str, float]:
+    """Replies a second of CPU time, of the classifier alone and of the whole judge: the median of some repeats."""
+    answers = list(_plain_answers())
+    rows = [(tag, text[:TEST_LENGTH]) for tag, text in answers[:: len(answers) // replies]]
     texts = [text for _, text in rows]
     exchanges = [Exchange("", text, tag, True) for tag, text in rows]
-    classifier, judge = NgramJudge(), OfflineJudge()
+    judge = OfflineJudge(classifier)
     classifier.refusal_probability(texts[:1])
 
     def rate(work: Any) -> float:
         seconds = []
         for _ in range(repeats):
-            started = time.perf_counter()
+            started = time.process_time()
             work()
-            seconds.append(time.perf_counter() - started)
+            seconds.append(time.process_time() - started)
         return round(len(texts) / sorted(seconds)[repeats // 2])
 
     return {
@@ -128,12 +131,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of do-not-answer and polyrefuse-responses")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     arguments = parser.parse_args()
+    # The encoder is slow: fewer replies tell its speed as well.
+    judges: list[tuple[RefusalClassifier, int]] = [(NgramJudge(), 1200), (E5Judge(), 100)]
     figures = {
-        "judge": OfflineJudge().name,
         "characters": TEST_LENGTH,
-        "do-not-answer": human_labels(arguments.data),
+        "do-not-answer": {judge.name: human_labels(judge, arguments.data) for judge, _ in judges},
         "coherence": coherence(arguments.data),
-        "replies a second": speed(),
+        "replies a second of CPU time": {judge.name: speed(judge, replies) for judge, replies in judges},
     }
     text = json.dumps(figures, indent=1)
     print(text)

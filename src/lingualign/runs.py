@@ -22,12 +22,17 @@ LOCK_FILE = ".lock"
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Writes UTF-8 text so that `path` holds either its old content or all of the new. Lone surrogates become `?`."""
+    """Writes UTF-8 text as `write_bytes` does. Lone surrogates become `?`."""
+    return write_bytes(path, text.encode("utf-8", errors="replace"))
+
+
+def write_bytes(path: Path, content: bytes) -> Path:
+    """Writes a file so that `path` holds either its old content or all of the new."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # One name, not a random one: a kill leaves at most one partial file, and the next write takes it over.
     partial = path.with_name(f".{path.name}.partial")
     with partial.open("wb") as file:
-        file.write(text.encode("utf-8", errors="replace"))
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
