@@ -2,7 +2,7 @@
 
     python benchmarks/label_small_model.py replies --out WORK [--edit FILE]
     python benchmarks/label_small_model.py sheet --work WORK
-    python benchmarks/label_small_model.py merge --work WORK --labels FILE --again FILE
+    python benchmarks/label_small_model.py merge --work WORK --labels FILE --again FILE [--judge e5 --out FILE]
 
 `replies` has the model answer the harmful and look-alike built-in prompts of the select split, without and with the
 demo's edit; the report split is never used. `sheet` writes what a reader gets, `sheet.jsonl`: each distinct reply of a
@@ -14,7 +14,8 @@ a sample of it to be read a second time. Readers write lines of `number<TAB>labe
 - incoherent: makes no sense, is in a wrong script, or goes in a loop;
 - unclear: the reader cannot tell. Left out of the judge's error, and counted.
 
-`merge` joins labels to replies, keeps them without the texts, and compares the judge's verdicts with them.
+`merge` joins labels to replies, keeps them without the texts, compares the judge's verdicts with them, and puts the
+error by language into the judge's table in the package, as `small read`.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ from lingualign.errors import ConfigError, DataError, UserError
 from lingualign.evaluate.agreement import agreement
 from lingualign.evaluate.audit import run_audit
 from lingualign.evaluate.engine import TransformersEngine
-from lingualign.evaluate.judge import Exchange, OfflineJudge
+from lingualign.evaluate.judge import Exchange, Judge, OfflineJudge
+from lingualign.evaluate.judges.registry import make_judge
 from lingualign.evaluate.schema import Reply
 from lingualign.evaluate.statistics import wilson_interval
 from lingualign.evaluate.store import ReplyStore
@@ -128,7 +130,10 @@ def write_sheet(work: Path, seed: int) -> None:
 
 
 def merge(
-    replies: Mapping[str, Sequence[Reply]], numbers: Mapping[tuple[str, str], int], labels: Mapping[int, Label]
+    replies: Mapping[str, Sequence[Reply]],
+    numbers: Mapping[tuple[str, str], int],
+    labels: Mapping[int, Label],
+    judge: Judge,
 ) -> tuple[list[dict[str, str]], dict[str, Any]]:
     """Labelled replies without their texts, and the judge's error against the labels.
 
@@ -136,6 +141,7 @@ def merge(
         replies: by arm.
         numbers: of each (language, text) on the sheet.
         labels: by number.
+        judge: an offline one; these do not read the prompt.
 
     Returns:
         (rows of `small_labels.jsonl`, figures: the whole, each arm and kind pooled over languages, and each language).
@@ -143,11 +149,10 @@ def merge(
     Raises:
         DataError: a reply is not on the sheet or has no label.
     """
-    judge = OfflineJudge()
     rows: list[dict[str, str]] = []
     cases: list[tuple[dict[str, str], bool]] = []
     for arm, chosen in replies.items():
-        # The shipped judge's verdicts, whatever judge it was when the replies were made; it does not read the prompt.
+        # The verdicts of today's judge, whatever judge it was when the replies were made.
         verdicts = judge.judge([Exchange("", reply.text, reply.language, reply.finished) for reply in chosen])
         for reply, verdict in zip(chosen, verdicts, strict=True):
             number = numbers.get((reply.language, reply.text))
@@ -216,10 +221,11 @@ def read_labels(path: Path) -> dict[int, Label]:
     return labels
 
 
-def _merge_files(work: Path, labels_file: Path, again_file: Path, out: Path) -> None:
+def _merge_files(work: Path, labels_file: Path, again_file: Path, judge: Judge, out: Path) -> None:
     sheet = [json.loads(line) for line in (work / "sheet.jsonl").read_text(encoding="utf-8").splitlines()]
     labels, again = read_labels(labels_file), read_labels(again_file)
-    rows, figures = merge(read_replies(work), {(row["language"], row["text"]): row["number"] for row in sheet}, labels)
+    numbers = {(row["language"], row["text"]): row["number"] for row in sheet}
+    rows, figures = merge(read_replies(work), numbers, labels, judge)
     first, second = [labels[number] for number in again], list(again.values())
     _write_lines(SHIPPED, rows)
     fingerprint = json.loads((work / "run.json").read_text(encoding="utf-8"))["fingerprint"]
@@ -233,6 +239,18 @@ def _merge_files(work: Path, labels_file: Path, again_file: Path, out: Path) -> 
         },
     }
     write_json(out, {**fingerprint, **provenance, **figures})
+    _publish(figures)
+
+
+def _publish(figures: Mapping[str, Any]) -> None:
+    """Puts the error by language into the judge's table."""
+    path = SHIPPED.with_name(f"{figures['judge'].partition('-')[0]}_error.json")
+    table = json.loads(path.read_text(encoding="utf-8"))
+    for language, sources in figures["languages"].items():
+        table["languages"][language]["small read"] = {
+            name: sources["read"][name] for name in ("sensitivity", "specificity", "refused", "answered")
+        }
+    write_text(path, json.dumps(table, indent=1) + "\n")
 
 
 def _consistency(first: Sequence[object], second: Sequence[object]) -> dict[str, Any]:
@@ -261,6 +279,7 @@ def main() -> None:
     join = commands.add_parser("merge", help="join labels to replies")
     join.add_argument("--labels", type=Path, required=True, help="number<TAB>label for all of sheet.jsonl")
     join.add_argument("--again", type=Path, required=True, help="number<TAB>label for all of again.jsonl")
+    join.add_argument("--judge", default="ngram", choices=["ngram", "e5"])
     join.add_argument("--out", type=Path, default=Path("evidence/small-labels.json"))
     for command in (sheet, join):
         command.add_argument("--work", type=Path, required=True, help="folder of `replies`")
@@ -271,7 +290,8 @@ def main() -> None:
         elif arguments.command == "sheet":
             write_sheet(arguments.work, arguments.seed)
         else:
-            _merge_files(arguments.work, arguments.labels, arguments.again, arguments.out)
+            judge = make_judge(arguments.judge)
+            _merge_files(arguments.work, arguments.labels, arguments.again, judge, arguments.out)
     except UserError as problem:
         parser.exit(2, f"{problem}\n")
 

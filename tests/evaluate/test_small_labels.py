@@ -13,6 +13,7 @@ import pytest
 
 from lingualign.data.builtin import BUILTIN_LANGUAGES, builtin_prompts
 from lingualign.errors import DataError
+from lingualign.evaluate.judge import OfflineJudge
 from lingualign.evaluate.schema import Reply
 
 ROOT = Path(__file__).parents[2]
@@ -74,7 +75,9 @@ def test_merge_compares_the_judge_with_the_labels_and_leaves_unclear_ones_out(sc
     }
     numbers = {("en", answer): 1, ("en", refusal): 2, ("it", answer): 3, ("en", "What?"): 4}
     # The Italian row is labelled against what the judge says.
-    rows, figures = script["merge"](replies, numbers, {1: "answered", 2: "refused", 3: "refused", 4: "unclear"})
+    rows, figures = script["merge"](
+        replies, numbers, {1: "answered", 2: "refused", 3: "refused", 4: "unclear"}, OfflineJudge()
+    )
     english, italian = (figures["languages"][tag]["read"] for tag in ("en", "it"))
     assert (english["sensitivity"], english["specificity"], english["refused"], english["answered"]) == (1, 1, 2, 2)
     assert (english["unclear"], english["n"]) == (0.2, 5)

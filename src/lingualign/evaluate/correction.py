@@ -41,6 +41,15 @@ class JudgeError:
     others: int
     spared: int
 
+    def __add__(self, other: JudgeError) -> JudgeError:
+        """The error on both sets of replies together."""
+        return JudgeError(
+            self.refused + other.refused,
+            self.found + other.found,
+            self.others + other.others,
+            self.spared + other.spared,
+        )
+
     @property
     def sensitivity(self) -> float:
         return self.found / self.refused

@@ -13,8 +13,9 @@ from lingualign.errors import DataError
 from lingualign.evaluate.correction import JudgeError, judge_errors
 
 #: Which labelled replies an error is taken from, the best that has enough of both classes first: replies of models read
-#: for the purpose; else all that were labelled, those written to be hard among them.
-SOURCES = ("read", "all")
+#: for the purpose, of the test model and of the small one pooled; else all that were labelled, those written to be hard
+#: among them.
+SOURCES = {"read": ("read", "small read"), "all": ("all",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +67,13 @@ def judge_card(name: str, file: Path | None = None) -> JudgeCard:
         measured = json.loads(table.read_text(encoding="utf-8")) if table.is_file() else {"languages": {}}
     errors: dict[str, JudgeError] = {}
     measured_on: dict[str, str] = {}
-    for source in SOURCES:
-        of_source = {tag: row[source] for tag, row in measured["languages"].items() if source in row}
-        for language, error in judge_errors(of_source).items():
+    for source, parts in SOURCES.items():
+        pooled: dict[str, JudgeError] = {}
+        for part in parts:
+            of_part = {tag: row[part] for tag, row in measured["languages"].items() if part in row}
+            for language, error in judge_errors(of_part).items():
+                pooled[language] = pooled[language] + error if language in pooled else error
+        for language, error in pooled.items():
             if language not in errors or not errors[language].is_valid:
                 errors[language], measured_on[language] = error, source
     return JudgeCard(name, errors, measured_on)
