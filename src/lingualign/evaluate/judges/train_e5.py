@@ -24,8 +24,8 @@ from lingualign.runs import write_bytes
 
 #: Most rows of a language, class and source that are trained on and, but for the test replies, measured on.
 MOST_ROWS = 250
-#: Chosen among 0.1, 0.3, 1, 10 by the log loss on the replies of one large model when trained on those of the other, and
-#: the balanced accuracy on written rows held out.
+#: Chosen among 0.1, 0.3, 1, 10 by the log loss on the replies of one large model when trained on those of the other,
+#: and the balanced accuracy on written rows held out.
 _INVERSE_PENALTY = 1.0
 
 
