@@ -22,6 +22,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,6 @@ from lingualign.evaluate.correction import JudgeError, corrected_interval, corre
 from lingualign.evaluate.schema import Reply
 from lingualign.evaluate.statistics import clustered_bootstrap, paired_difference_interval, wilson_interval
 from lingualign.evaluate.verdict import compare, is_significant
-from lingualign.results import judge_card
 from lingualign.runs import write_json
 
 #: The languages of the built-in prompts other than English.
@@ -84,7 +84,8 @@ class Scenario:
 @cache
 def judge() -> tuple[JudgeError, ...]:
     """The measured errors of the offline judge, taken for the truth."""
-    table = judge_errors(judge_card("ngram-2")["languages"])
+    measured = json.loads((files("lingualign.evaluate.judges") / "ngram_error.json").read_text(encoding="utf-8"))
+    table = judge_errors({language: measured["languages"][language]["all"] for language in LANGUAGES})
     return tuple(table[language] for language in LANGUAGES)
 
 
