@@ -89,9 +89,9 @@ def test_merge_compares_the_judge_with_the_labels_and_leaves_unclear_ones_out(sc
 
 def test_merge_names_a_reply_without_label(script: dict[str, Any]) -> None:
     with pytest.raises(DataError, match="reply 7 of the sheet has no label"):
-        script["merge"]({"edited": [_reply("Yes.")]}, {("en", "Yes."): 7}, {})
+        script["merge"]({"edited": [_reply("Yes.")]}, {("en", "Yes."): 7}, {}, OfflineJudge())
     with pytest.raises(DataError, match="not on the sheet"):
-        script["merge"]({"edited": [_reply("Yes.")]}, {}, {7: "answered"})
+        script["merge"]({"edited": [_reply("Yes.")]}, {}, {7: "answered"}, OfflineJudge())
 
 
 @pytest.mark.parametrize("lines", ["1\trefused\n1\tanswered\n", "1 refused\n", "1\tmaybe\n"])

@@ -82,6 +82,23 @@ def read_anew(name: str) -> Iterator[str]:
         yield _row([*cells, " / ".join("yes" if answer else "no" for answer in met)])
 
 
+def on_the_small_model() -> Iterator[str]:
+    """Both judges' error on the small model's replies, by labels from blind reading."""
+    heads = [f"{name} {column}" for name in JUDGES for column in ("sensitivity", "specificity")]
+    yield from _header("language", *heads, "n")
+    first, *others = [error_table(name)["languages"] for name in JUDGES]
+    for language, sources in first.items():
+        if "small read" in sources:
+            error = _error(sources["small read"])
+            cells = [language]
+            for found in (error, *(_error(other[language]["small read"]) for other in others)):
+                cells += [
+                    _with_interval(found.sensitivity, found.refused),
+                    _with_interval(found.specificity, found.others),
+                ]
+            yield _row([*cells, f"{error.refused} / {error.others}"])
+
+
 def error_table(name: str) -> dict[str, Any]:
     """The error table of a judge as the package has it."""
     file = HERE / f"{name.partition('-')[0]}_error.json"
@@ -132,7 +149,8 @@ def _row(cells: list[str]) -> str:
 
 def page() -> list[str]:
     """All tables of the page in their order."""
-    tables = [summary(), *(read_anew(name) for name in JUDGES), *(labelled(name) for name in JUDGES)]
+    anew = (read_anew(name) for name in JUDGES)
+    tables = [summary(), *anew, on_the_small_model(), *(labelled(name) for name in JUDGES)]
     return ["\n".join(table) for table in tables]
 
 
