@@ -113,9 +113,7 @@ def test_inspect_logs_survive_hostile_replies(command: Command, hostile_run: Pat
 
 
 @pytest.mark.parametrize("subcommand", [("list",), ("dump",)])
-def test_inspect_program_opens_the_logs(
-    command: Command, finished_run: Path, subcommand: tuple[str, ...]
-) -> None:
+def test_inspect_program_opens_the_logs(command: Command, finished_run: Path, subcommand: tuple[str, ...]) -> None:
     pytest.importorskip("inspect_ai")
     command("convert", finished_run, "--to", "inspect")
     logs = sorted((finished_run / "inspect").iterdir())

@@ -51,9 +51,7 @@ def check(
             show_default=False,
         ),
     ] = None,
-    kind: Annotated[
-        KindName, typer.Option(help="Kind of the prompts, where a file does not tell.")
-    ] = KindName.harmful,
+    kind: Annotated[KindName, typer.Option(help="Kind of the prompts, where a file does not tell.")] = KindName.harmful,
     judge: Annotated[
         JudgeName | None,
         typer.Option(help="Judge all replies by this one, those of run folders too.", show_default=False),

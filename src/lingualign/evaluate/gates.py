@@ -182,9 +182,7 @@ METRICS: dict[str, Callable[[Comparison], float]] = {
     )
 }
 #: Metrics of the second audit alone; the others compare it with the first.
-LEVELS = frozenset(
-    function.__name__ for function in (worst_asr, mean_asr, reference_asr, worst_refusal, mean_refusal)
-)
+LEVELS = frozenset(function.__name__ for function in (worst_asr, mean_asr, reference_asr, worst_refusal, mean_refusal))
 #: Metrics that count languages.
 COUNTS = frozenset({languages_down.__name__})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lingualign.data.schema import Kind
@@ -96,7 +96,7 @@ def read_side(
         kind: the prompts' kind where a file does not tell.
 
     Raises:
-        DataError: a file cannot be read, or the files are of several models or judges.
+        DataError: a file cannot be read, the files are of several models or judges, or nothing in them has a language.
     """
     files = read_result_files(paths)
     models = sorted({file.model for file in files} - {""})
@@ -115,6 +115,9 @@ def read_side(
         judged.add(judge.name)
     if len(judged) > 1:
         raise DataError(f"replies were judged by {' and '.join(sorted(judged))}; add --judge to judge all by one")
+    scores = tuple(_scores(files, samples))
+    if not replies and not scores:
+        raise DataError("no reply in a language that lingualign knows; tell the languages with --languages-from")
     return Side(
         model=models[0] if models else "",
         formats=Counter(file.format for file in files),
@@ -123,7 +126,7 @@ def read_side(
         language_from=told.sources,
         without_language=sum(not tag for tag, _ in samples),
         failed=sum(file.failed for file in files),
-        scores=tuple(_scores(files, samples)),
+        scores=scores,
     )
 
 
@@ -219,8 +222,6 @@ def _unjudged(samples: Sequence[tuple[str, Sample]], kind: Kind) -> list[Reply]:
 
 
 def _judged(replies: Sequence[Reply], exchanges: Sequence[Exchange], judge: Judge) -> list[Reply]:
-    from dataclasses import replace
-
     return [
         replace(
             reply,

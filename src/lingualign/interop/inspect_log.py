@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 TASK = "lingualign-audit"
 SCORE = "outcome"
+#: In a log's metadata: whether its samples hold the texts, or stand-ins.
+TEXT_SHOWN = "text_shown"
 
 
 def write_inspect_logs(folder: Path, out: Path, *, show_text: bool = False) -> list[Path]:
@@ -101,12 +103,15 @@ def _log(
             model_generate_config=generate_config,
             config=EvalConfig(),
             packages={"lingualign": figures["versions"]["lingualign"]},
-            metadata={"hardware": figures["hardware"], "verdict": figures["verdict"], "prompts": figures["prompts"]},
+            metadata={
+                "hardware": figures["hardware"],
+                "verdict": figures["verdict"],
+                "prompts": figures["prompts"],
+                TEXT_SHOWN: prompts is not None,
+            },
         ),
         plan=EvalPlan(steps=[EvalPlanStep(solver="generate")], config=generate_config),
-        results=EvalResults(
-            total_samples=len(samples), completed_samples=len(samples), scores=_scores(replies, judge)
-        ),
+        results=EvalResults(total_samples=len(samples), completed_samples=len(samples), scores=_scores(replies, judge)),
         stats=EvalStats(
             started_at=made,
             completed_at=made,
@@ -123,9 +128,7 @@ def _scores(replies: Sequence[Reply], judge: str) -> list[EvalScore]:
     for cell in cells(replies):
         low, high = cell.refusal_interval
         name = f"refused {cell.kind} {cell.language}"
-        metrics[name] = EvalMetric(
-            name=name, value=cell.refusal_rate, metadata={"n": cell.n, "low": low, "high": high}
-        )
+        metrics[name] = EvalMetric(name=name, value=cell.refusal_rate, metadata={"n": cell.n, "low": low, "high": high})
     unread = sum(reply.outcome == "unparsed" for reply in replies)
     return [
         EvalScore(
@@ -138,9 +141,7 @@ def _scores(replies: Sequence[Reply], judge: str) -> list[EvalScore]:
     ]
 
 
-def _sample(
-    reply: Reply, model: str, judge: str, prompts: Mapping[tuple[str, str, str], str] | None
-) -> EvalSample:
+def _sample(reply: Reply, model: str, judge: str, prompts: Mapping[tuple[str, str, str], str] | None) -> EvalSample:
     from inspect_ai.log import EvalSample
     from inspect_ai.model import ChatMessageUser, ModelOutput, ModelUsage
     from inspect_ai.scorer import Score

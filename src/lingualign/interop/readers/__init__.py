@@ -78,7 +78,7 @@ def _read_file(path: Path) -> ResultFile:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(step)[:40] for step in first["loc"])
         raise DataError(f"{path}: damaged at {where!a} ({first['type']}); write the file again") from None
-    except ValueError as error:
+    except (ValueError, OverflowError, RecursionError) as error:
         raise DataError(f"{path}: damaged ({str(error)[:120]!a}); write the file again") from None
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lingualign.data.schema import KINDS
-from lingualign.errors import MissingDependency
+from lingualign.errors import DataError, MissingDependency
+from lingualign.interop.inspect_log import TEXT_SHOWN
 from lingualign.interop.samples import ResultFile, Sample, StatedFigure
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def read_log(path: Path) -> ResultFile:
 
     Raises:
         MissingDependency: inspect-ai is not installed.
+        DataError: lingualign wrote the log, and left the replies out.
         ValueError: Inspect cannot read the file.
     """
     try:
@@ -39,6 +41,8 @@ def read_log(path: Path) -> ResultFile:
     except Exception as error:
         # A damaged file surfaces as any of a dozen kinds, from zlib's to the event loop's.
         raise ValueError(f"Inspect cannot read it ({type(error).__name__})") from None
+    if (log.eval.metadata or {}).get(TEXT_SHOWN) is False:
+        raise DataError(f"{path}: lingualign wrote it without the replies; give the run folder, or convert --show-text")
     done = [sample for sample in log.samples or () if sample.error is None and sample.output.choices]
     return ResultFile(
         path,

@@ -27,10 +27,10 @@ class _Sample(BaseModel):
     doc_id: int
     doc: Any = None
     # A list of requests until 0.4.2, a dictionary since.
-    arguments: dict[str, dict[str, Any]] | list[Any] = []  # noqa: RUF012 (pydantic copies defaults)
+    arguments: dict[str, dict[str, Any]] | list[Any] = []
     resps: list[Any]
     filter: str = "none"
-    metrics: list[str] = []  # noqa: RUF012
+    metrics: list[str] = []
 
 
 class _Results(BaseModel):
