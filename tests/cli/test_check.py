@@ -103,6 +103,48 @@ def test_samples_alone_give_the_score_that_lm_eval_states(command: Command, tmp_
     ]
 
 
+def write_scores(folder: Path, right: dict[str, int]) -> Path:
+    """Multiple-choice samples of parallel tasks, the first `right` of each language right."""
+    folder.mkdir()
+    for language, count in right.items():
+        lines = [
+            {"doc_id": seed, "resps": [[["-1.0", "False"]]], "metrics": ["acc"], "acc": float(seed < count)}
+            for seed in range(SEEDS)
+        ]
+        path = folder / f"samples_quiz_{language}_2026-11-26T10-00-00.000001.jsonl"
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def test_scores_are_paired_by_sample(command: Command, tmp_path: Path) -> None:
+    before = write_scores(tmp_path / "before", {"en": 6, "th": 2})
+    after = write_scores(tmp_path / "after", {"en": 6, "th": 11})
+    arguments = ("check", after, "--against", before)
+    document = json.loads(command(*arguments, "--json").stdout)
+    english, thai = document["score_changes"]
+    assert (english["language"], english["difference"], english["p_adjusted"]) == ("en", 0.0, 1.0)
+    assert (thai["language"], thai["n"], thai["gained"], thai["lost"]) == ("th", 12, 9, 0)
+    assert thai["difference"] == pytest.approx(0.75)
+    assert thai["p_adjusted"] == pytest.approx(2 * 2 * 0.5**9)
+    assert 0 < thai["interval"][0] < 0.75 < thai["interval"][1]
+    assert "0.17 → 0.92" in command(*arguments).stdout
+    shorter = next(before.glob("*_th_*"))
+    shorter.write_text("\n".join(shorter.read_text().splitlines()[:-1]))
+    outcome = command(*arguments)
+    assert (outcome.code, len(outcome.error_lines)) == (2, 1)
+    assert "1 of the samples in th" in outcome.stderr
+
+
+def test_repeats_are_replies_but_one_score(command: Command, tmp_path: Path) -> None:
+    line = {"doc_id": 0, "resps": [[REFUSALS["th"], ANSWERS["th"]]], "metrics": ["bleu"], "bleu": 0.5}
+    (tmp_path / "samples_bread_th.jsonl").write_text(json.dumps(line) + "\n")
+    document = json.loads(command("check", tmp_path, "--against", tmp_path, "--json").stdout)
+    assert harmful_rates(document) == {"th": (2, 0.5)}
+    assert [(score["value"], score["n"], score["stderr"]) for score in document["scores"]] == [(0.5, 1, None)]
+    # A score between 0 and 1 has no pairs to count.
+    assert document["score_changes"] == []
+
+
 def test_language_from_task_name(command: Command, tmp_path: Path) -> None:
     folder = write_lm_eval(tmp_path / "a", {"en": 12, "th": 3, "de": 6})
     outcome = command("check", folder, "--json")

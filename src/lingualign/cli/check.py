@@ -12,8 +12,10 @@ from lingualign.cli import options as o
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
     from lingualign.interop.check import LanguageScore, Side
+    from lingualign.interop.score_changes import ScoreChange
 
 #: Characters of a name from a file that are shown.
 _LONGEST_NAME = 40
@@ -71,6 +73,7 @@ def check(
     from lingualign.evaluate.judge import OfflineJudge
     from lingualign.evaluate.verdict import audit_sentence, verdict_sentence
     from lingualign.interop.check import check_side, compare_sides, read_side
+    from lingualign.interop.score_changes import score_changes
     from lingualign.languages import language
     from lingualign.report.tables import audit_table, comparison_table
 
@@ -86,6 +89,7 @@ def check(
     if gates and not now.replies:
         raise DataError("the files hold no replies to judge; with lm-eval give --log_samples")
     comparison = compare_sides(before, now, reference) if before and before.replies and now.replies else None
+    changes = score_changes(before, now) if before else []
     results = check_side(gates, now, before, reference)
 
     for name, part in (("Baseline", before), ("Files", now)):
@@ -100,10 +104,12 @@ def check(
         if has_harmful:
             screen.result("", audit_sentence(now.cells, reference))
     if now.scores:
-        screen.say("", _score_table(now.scores, before.scores if before else ()))
+        screen.say("", _score_table(now.scores))
+    if changes:
+        screen.say("", _change_table(changes))
     if results:
         screen.result("", *(f"Gate      {result}" for result in results))
-    screen.document(_document(now, before, comparison, results))
+    screen.document(_document(now, before, comparison, changes, results))
     failed = [str(result.gate) for result in results if not result.passed]
     if failed:
         raise GateFailed(f"{len(failed)} of {len(results)} gates do not hold: {', '.join(failed)}")
@@ -125,28 +131,53 @@ def _origin(side: Side) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def _score_table(scores: tuple[LanguageScore, ...], baseline: tuple[LanguageScore, ...]) -> Table:
+def _score_table(scores: tuple[LanguageScore, ...]) -> Table:
     """The harness's own metrics, one row a task, metric and language."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    before = {(score.task, score.metric, score.language): score.value for score in baseline}
-    table = Table(title="Scores of the harness by language", box=box.SIMPLE_HEAD, title_justify="left")
-    for name in ("task", "metric", "language"):
-        table.add_column(name, overflow="fold")
-    for name in (("baseline",) if baseline else ()) + ("value", "standard error", "n"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table = _table("Scores of the harness by language", "value", "standard error", "n")
     for score in scores:
-        was = before.get((score.task, score.metric, score.language))
         table.add_row(
-            *(Text(_name(text)) for text in (score.task, score.metric, score.language or "?")),
-            *(((f"{was:.3f}" if was is not None else "-"),) if baseline else ()),
+            *_names(score),
             f"{score.value:.3f}",
             f"{score.stderr:.3f}" if score.stderr is not None else "-",
             str(score.n) if score.n is not None else "-",
         )
     return table
+
+
+def _change_table(changes: list[ScoreChange]) -> Table:
+    """The same metrics before and after, paired by sample."""
+    from lingualign.evaluate.verdict import signed
+    from lingualign.report.wording import p_value, rate
+
+    table = _table("Scores of the harness, paired", "n", "before → after", "difference, 95%", "p (Holm)")
+    for change in changes:
+        low, high = change.interval
+        table.add_row(
+            *_names(change),
+            str(change.n),
+            f"{rate(change.before)} → {rate(change.after)}",
+            f"{signed(change.difference)} [{signed(low)}, {signed(high)}]",
+            p_value(change.p_adjusted),
+        )
+    return table
+
+
+def _table(title: str, *figures: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    for name in ("task", "metric", "language"):
+        table.add_column(name, overflow="fold")
+    for name in figures:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _names(row: LanguageScore | ScoreChange) -> list[Text]:
+    from rich.text import Text
+
+    return [Text(_name(text)) for text in (row.task, row.metric, row.language or "?")]
 
 
 def _name(text: str) -> str:
@@ -157,7 +188,9 @@ def _name(text: str) -> str:
     return " ".join(head.split())
 
 
-def _document(now: Side, before: Side | None, comparison: Any, results: Any) -> dict[str, Any]:
+def _document(
+    now: Side, before: Side | None, comparison: Any, changes: list[ScoreChange], results: Any
+) -> dict[str, Any]:
     """The figures for machines; no prompts and no replies."""
     from pydantic import TypeAdapter
 
@@ -193,6 +226,7 @@ def _document(now: Side, before: Side | None, comparison: Any, results: Any) -> 
         **side(now),
         "baseline": side(before) if before else None,
         "comparison": comparison,
+        "score_changes": changes,
         "verdict": verdict_sentence(comparison) if comparison else None,
         "gates": results,
     }

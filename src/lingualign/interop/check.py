@@ -47,6 +47,10 @@ class LanguageScore:
     stated: bool
 
 
+#: Values by sample, for each task (its name without the language), metric and language.
+SampleScores = Mapping[tuple[str, str, str], Mapping[str, float]]
+
+
 @dataclass(frozen=True, slots=True)
 class Side:
     """The files of one model.
@@ -60,6 +64,7 @@ class Side:
         without_language: samples left out, for their language could not be told or is none of ours.
         failed: samples that the harness could not finish.
         scores: metrics of the harness by language.
+        sample_scores: those of the samples, by task, metric and language, then by sample.
     """
 
     model: str
@@ -70,6 +75,7 @@ class Side:
     without_language: int
     failed: int
     scores: tuple[LanguageScore, ...]
+    sample_scores: SampleScores
 
     @property
     def cells(self) -> list[Cell]:
@@ -115,7 +121,8 @@ def read_side(
         judged.add(judge.name)
     if len(judged) > 1:
         raise DataError(f"replies were judged by {' and '.join(sorted(judged))}; add --judge to judge all by one")
-    scores = tuple(_scores(files, samples))
+    sample_scores = _sample_scores(samples)
+    scores = tuple(_scores(files, sample_scores))
     if not replies and not scores:
         raise DataError("no reply in a language that lingualign knows; tell the languages with --languages-from")
     return Side(
@@ -127,6 +134,7 @@ def read_side(
         without_language=sum(not tag for tag, _ in samples),
         failed=sum(file.failed for file in files),
         scores=scores,
+        sample_scores=sample_scores,
     )
 
 
@@ -234,21 +242,30 @@ def _judged(replies: Sequence[Reply], exchanges: Sequence[Exchange], judge: Judg
     ]
 
 
-def _scores(files: Sequence[ResultFile], samples: Sequence[tuple[str, Sample]]) -> list[LanguageScore]:
+def _sample_scores(samples: Sequence[tuple[str, Sample]]) -> dict[tuple[str, str, str], dict[str, float]]:
+    """Values by sample; repeats of one sample get a number each."""
+    found: dict[tuple[str, str, str], dict[str, float]] = {}
+    seen: Counter[tuple[str, str, str, str]] = Counter()
+    for tag, sample in samples:
+        for metric, value in sample.scores.items():
+            key = (split_task(sample.task)[0], metric, tag)
+            seen[*key, sample.sample_id] += 1
+            repeat = seen[*key, sample.sample_id]
+            name = sample.sample_id if repeat == 1 else f"{sample.sample_id}#{repeat}"
+            found.setdefault(key, {})[name] = value
+    return found
+
+
+def _scores(files: Sequence[ResultFile], sample_scores: SampleScores) -> list[LanguageScore]:
     """Stated figures of tasks whose name ends in a language, and means over samples of what no file states."""
     found: dict[tuple[str, str, str], LanguageScore] = {}
     for figure in (figure for file in files for figure in file.figures):
         stem, tag = split_task(figure.task)
         score = LanguageScore(tag or "", stem, figure.metric, figure.value, figure.stderr, figure.n, stated=True)
         found[score.task, score.metric, score.language] = score
-    values: dict[tuple[str, str, str], list[float]] = {}
-    for tag, sample in samples:
-        for metric, value in sample.scores.items():
-            values.setdefault((split_task(sample.task)[0], metric, tag), []).append(value)
-    for (task, metric, tag), numbers in values.items():
-        n = len(numbers)
-        mean = sum(numbers) / n
-        stderr = math.sqrt(sum((number - mean) ** 2 for number in numbers) / (n - 1) / n) if n > 1 else None
-        key = (task, metric, tag)
-        found.setdefault(key, LanguageScore(tag, task, metric, mean, stderr, n, stated=False))
+    for (task, metric, tag), values in sample_scores.items():
+        n = len(values)
+        mean = sum(values.values()) / n
+        stderr = math.sqrt(sum((value - mean) ** 2 for value in values.values()) / (n - 1) / n) if n > 1 else None
+        found.setdefault((task, metric, tag), LanguageScore(tag, task, metric, mean, stderr, n, stated=False))
     return sorted(found.values(), key=lambda score: (score.task, score.metric, score.language))

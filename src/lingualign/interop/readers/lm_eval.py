@@ -94,8 +94,10 @@ def read_samples(path: Path) -> ResultFile:
         scores = {name: number for name in line.metrics if (number := _number(extra.get(name))) is not None}
         identity = next((str(row[name]) for name in _IDS if isinstance(row.get(name), str | int)), str(line.doc_id))
         prompt = _prompt(line.arguments)
-        for reply in _replies(line.resps):
-            samples.append(Sample(task, identity, prompt, reply, finished=True, fields=row, scores=scores))
+        for number, reply in enumerate(_replies(line.resps)):
+            # The scores are the row's, over its repeats.
+            own = {} if number else scores
+            samples.append(Sample(task, identity, prompt, reply, finished=True, fields=row, scores=own))
     return ResultFile(path, NAME, samples=tuple(samples))
 
 
