@@ -34,7 +34,10 @@ def read_result_files(paths: Sequence[Path]) -> list[ResultFile]:
         if not path.exists():
             raise DataError(f"{path}: no such file or folder; check the path")
         if path.is_file():
-            found.append(_read_file(path))
+            file = _read_file(path)
+            if file is None:
+                raise DataError(f"{path}: of no known format; lingualign reads {_FORMATS}, and its own run folders")
+            found.append(file)
         elif (path / RESULT_FILE).is_file() or (path / RUN_FILE).is_file():
             found.append(_read_run(path))
         else:
@@ -55,24 +58,27 @@ def _read_folder(folder: Path) -> list[ResultFile]:
     for path in sorted(path for suffix in _SUFFIXES for path in folder.rglob(f"*{suffix}") if path.is_file()):
         # Sorted by name, so that of files that differ in their time only the last stays.
         latest[str(path.with_name(lm_eval.DATE.sub("", path.stem) + path.suffix))] = path
-    found = [_read_file(path) for path in latest.values() if _format(path)]
+    found = [file for path in latest.values() if (file := _read_file(path))]
     if not found:
         raise DataError(f"{folder}: no result file in it; lingualign reads {_FORMATS}, and its own run folders")
     return found
 
 
-def _read_file(path: Path) -> ResultFile:
-    readers = {
-        "samples": lambda: lm_eval.read_samples(path),
-        "log": lambda: inspect.read_log(path),
-        "results": lambda: lm_eval.read_results(path, _json(path)),
-        "completions": lambda: harmbench.read_completions(path, _json(path)),
-    }
-    kind = _format(path)
-    if kind is None:
-        raise DataError(f"{path}: of no known format; lingualign reads {_FORMATS}, and its own run folders")
+def _read_file(path: Path) -> ResultFile | None:
+    """The content of a file, or None where it is of no known format."""
     try:
-        return readers[kind]()
+        content = _opened(path)
+    except (ValueError, RecursionError):
+        return None
+    try:
+        if path.suffix == ".eval" or inspect.is_log(content):
+            return inspect.read_log(path)
+        if lm_eval.is_sample(content):
+            return lm_eval.read_samples(path)
+        if lm_eval.is_results(content):
+            return lm_eval.read_results(path, content)
+        if harmbench.is_completions(content):
+            return harmbench.read_completions(path, content)
     except ValidationError as error:
         # Without the offending input, which may be anything.
         first = error.errors(include_input=False, include_url=False)[0]
@@ -80,26 +86,14 @@ def _read_file(path: Path) -> ResultFile:
         raise DataError(f"{path}: damaged at {where!a} ({first['type']}); write the file again") from None
     except (ValueError, OverflowError, RecursionError) as error:
         raise DataError(f"{path}: damaged ({str(error)[:120]!a}); write the file again") from None
+    return None
 
 
-def _format(path: Path) -> str | None:
-    """What a file is: samples, log, results or completions; None for anything else."""
-    if path.suffix == ".eval":
-        return "log"
-    try:
-        content = _first_line(path) if path.suffix == ".jsonl" else _json(path)
-    except (ValueError, RecursionError):
-        return None
+def _opened(path: Path) -> Any:
+    """A JSON document, the first line of JSON lines, or None for any other file."""
+    if path.suffix == ".json":
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     if path.suffix == ".jsonl":
-        return "samples" if lm_eval.is_sample(content) else None
-    tests = {"results": lm_eval.is_results, "log": inspect.is_log, "completions": harmbench.is_completions}
-    return next((kind for kind, test in tests.items() if test(content)), None)
-
-
-def _first_line(path: Path) -> Any:
-    with path.open(encoding="utf-8-sig") as file:
-        return json.loads(file.readline())
-
-
-def _json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8-sig"))
+        with path.open(encoding="utf-8-sig") as file:
+            return json.loads(file.readline())
+    return None
