@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lingualign.data.schema import Kind
 from lingualign.errors import ConfigError
-from lingualign.evaluate.gates import METRICS, Gate, check_gates, parse_gate
+from lingualign.evaluate.gates import LEVELS, METRICS, Gate, check_gates, parse_gate
 from lingualign.evaluate.schema import Outcome, Reply
 from lingualign.evaluate.verdict import Comparison, compare
 
@@ -151,3 +151,7 @@ def test_reference_metrics_need_the_reference() -> None:
     for metric in ("reference_asr", "reference_refusal_change"):
         with pytest.raises(ConfigError, match="harmful prompts in en, the reference language"):
             check_gates([parse_gate(f"{metric}<=1")], compare(only, only))
+
+
+def test_levels_are_the_metrics_of_the_second_audit_alone() -> None:
+    assert {name for name, metric in METRICS.items() if (metric.__doc__ or "").startswith("After:")} == LEVELS

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from lingualign import __version__
-from lingualign.cli import audit, data, demo, doctor, edit, export, judge, plan, report, run, verify
+from lingualign.cli import audit, check, convert, data, demo, doctor, edit, export, judge, plan, report, run, verify
 from lingualign.errors import UserError
 
 #: Exit code of a command that Ctrl+C ended, as shells have it.
@@ -64,6 +64,8 @@ app.command("verify", short_help="Prove what an edit changes; gates for CI.")(ve
 app.command("export", short_help="Write an edited checkpoint or a LoRA adapter.")(export.export)
 app.command("report", short_help="Render a finished run's report again.")(report.report)
 app.add_typer(judge.app, name="judge", short_help="The judges and their measured error.")
+app.command("check", short_help="Rates by language from other harnesses' files.")(check.check)
+app.command("convert", short_help="A run's replies as Parquet or Inspect logs.")(convert.convert)
 app.command("plan", short_help="Modules, time, memory, disk; loads nothing.")(plan.plan)
 app.command("doctor", short_help="Versions, memory, disk, extras, cache.")(doctor.doctor)
 app.add_typer(data.app, name="data", short_help="Public benchmarks: list, show, check.")

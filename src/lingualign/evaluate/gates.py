@@ -181,6 +181,8 @@ METRICS: dict[str, Callable[[Comparison], float]] = {
         languages_down,
     )
 }
+#: Metrics of the second audit alone; the others compare it with the first.
+LEVELS = frozenset(function.__name__ for function in (worst_asr, mean_asr, reference_asr, worst_refusal, mean_refusal))
 #: Metrics that count languages.
 COUNTS = frozenset({languages_down.__name__})
 
