@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lingualign.data.schema import Kind, Prompt, PromptSet, Split
 from lingualign.data.tables import read_csv, read_json_lines
@@ -57,6 +57,25 @@ class _Entry:
     seed_id: str
     category: str
     texts: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class XcopaItem:
+    """One XCOPA item: which of two sentences is the cause or the effect of the premise.
+
+    Attributes:
+        item_id: the same in all languages.
+        premise: a sentence.
+        question: what is asked for.
+        choices: the two sentences.
+        label: index of the right one.
+    """
+
+    item_id: str
+    premise: str
+    question: Literal["cause", "effect"]
+    choices: tuple[str, str]
+    label: int
 
 
 # folder of the set, name of the part, its description, languages -> entries
@@ -136,6 +155,23 @@ def load_public(
     )
 
 
+def xcopa_items(folder: str | Path, part: str, language: str) -> list[XcopaItem]:
+    """The items of XCOPA in one language, in the files' order.
+
+    Cause or effect is read from the Estonian file for all languages: the flag is wrong in half of the Thai rows and in
+    some Turkish, Swahili, Indonesian and Italian ones, while the other six files agree. The labels agree in all.
+
+    Args:
+        folder: the root that holds `xcopa`.
+        part: val or test.
+        language: one of the set's languages.
+
+    Raises:
+        DataError: a file is missing, or has too few or too many rows.
+    """
+    return _xcopa_items(Path(folder) / "xcopa", part, PUBLIC_SETS["xcopa"].parts[part].rows, language)
+
+
 def _prompts(public: PublicSet, root: Path, part_name: str, part: Part, languages: tuple[str, ...]) -> list[Prompt]:
     """The prompts of one part, language after language, without the entries that lack one of the languages."""
     entries = _READERS[public.name](root, part_name, part, languages)
@@ -203,21 +239,29 @@ def _vicuna(root: Path, _: str, part: Part, languages: tuple[str, ...]) -> list[
 
 
 def _xcopa(root: Path, part_name: str, part: Part, languages: tuple[str, ...]) -> list[_Entry]:
-    """Premise, question and both choices as one prompt.
-
-    Cause or effect is read from the Estonian file for all languages: the flag is wrong in half of the Thai rows and in
-    some Turkish, Swahili, Indonesian and Italian ones, while the other six files agree.
-    """
-    flags = {row["idx"]: row["question"] for row in _json_rows(root / "et" / f"{part_name}.et.jsonl", part.rows)}
+    """Premise, question and both choices as one prompt."""
     by_language: dict[str, dict[str, tuple[str, str]]] = {}
     for tag in languages:
-        rows = _json_rows(root / tag / f"{part_name}.{tag}.jsonl", part.rows)
         by_language[tag] = {}
-        for row in rows:
-            flag = flags[row["idx"]]
-            text = f"{row['premise']} {_XCOPA_QUESTIONS[tag][flag]}\n1. {row['choice1']}\n2. {row['choice2']}"
-            by_language[tag][str(row["idx"])] = (flag, text)
+        for item in _xcopa_items(root, part_name, part.rows, tag):
+            first, second = item.choices
+            text = f"{item.premise} {_XCOPA_QUESTIONS[tag][item.question]}\n1. {first}\n2. {second}"
+            by_language[tag][item.item_id] = (item.question, text)
     return _joined(by_language)
+
+
+def _xcopa_items(root: Path, part_name: str, rows: int, language: str) -> list[XcopaItem]:
+    flags = {row["idx"]: row["question"] for row in _json_rows(root / "et" / f"{part_name}.et.jsonl", rows)}
+    return [
+        XcopaItem(
+            item_id=str(row["idx"]),
+            premise=row["premise"],
+            question=flags[row["idx"]],
+            choices=(row["choice1"], row["choice2"]),
+            label=row["label"],
+        )
+        for row in _json_rows(root / language / f"{part_name}.{language}.jsonl", rows)
+    ]
 
 
 def _sib200(root: Path, part_name: str, part: Part, languages: tuple[str, ...]) -> list[_Entry]:
