@@ -19,7 +19,7 @@ from lingualign.data.schema import Prompt
 from lingualign.edit import Edit
 from lingualign.errors import NumericalError
 from lingualign.evaluate.engine import TransformersEngine
-from lingualign.evaluate.utility.perplexity import LOGITS_PER_BATCH, ROWS_AT_A_TIME
+from lingualign.evaluate.utility.perplexity import LOGITS_PER_BATCH, ROWS_AT_A_TIME, logits_from
 from lingualign.evaluate.utility.seeds import Estimate, SeedTable
 from lingualign.features.collect import batches_by_length, pad
 from lingualign.models.chat import EncodedChat, encode_chats
@@ -168,9 +168,13 @@ def _reply_logits(model: Any, tokenizer: Any, chats: Sequence[EncodedChat]) -> l
     """For each chat the logits that predict its reply, (reply tokens, vocabulary) in the model's dtype."""
     device = next(model.parameters()).device
     ids, mask, _ = pad(chats, tokenizer.pad_token_id, "right")
-    logits = model(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).logits
-    # Clones, so that the prompts' logits do not stay in memory with them.
-    return [logits[row, chat.prompt_length - 1 : len(chat.ids) - 1].clone() for row, chat in enumerate(chats)]
+    first = min(chat.prompt_length for chat in chats) - 1
+    logits = logits_from(model, ids.to(device), mask.to(device), first)
+    # Clones, so that the other logits do not stay in memory with them.
+    return [
+        logits[row, chat.prompt_length - 1 - first : len(chat.ids) - 1 - first].clone()
+        for row, chat in enumerate(chats)
+    ]
 
 
 def _compared(prompt: Prompt, base: Tensor, edited: Tensor) -> PromptDivergence:

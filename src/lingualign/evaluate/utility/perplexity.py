@@ -106,12 +106,12 @@ def score_texts(
     for batch in batches_by_length(chats, max(1, batch_logits // model.config.get_text_config().vocab_size)):
         group = [chats[index] for index in batch]
         ids, mask, _ = pad(group, tokenizer.pad_token_id, "right")
-        ids = ids.to(device)
+        ids, mask = ids.to(device), mask.to(device)
         with torch.inference_mode():
-            logits = model(input_ids=ids, attention_mask=mask.to(device), use_cache=False).logits
+            logits = logits_from(model, ids, mask, chats[0].content[0] - 1)
             for row, (index, chat) in enumerate(zip(batch, group, strict=True)):
                 start, stop = chat.content
-                nll[index] = _nll(logits[row, start - 1 : stop - 1], ids[row, start:stop])
+                nll[index] = _nll(logits[row, : stop - start], ids[row, start:stop])
         done += len(batch)
         if on_batch is not None:
             on_batch(done)
@@ -127,6 +127,16 @@ def score_texts(
         )
         for text, chat, value in zip(texts, chats, nll, strict=True)
     ]
+
+
+def logits_from(model: Any, ids: Tensor, mask: Tensor, first: int) -> Tensor:
+    """Logits at the positions from `first` on, (B, T - first, vocabulary) in the model's dtype.
+
+    A large vocabulary makes the output matrix the dearest part of a small model; what is not read is not computed.
+    """
+    keep = ids.shape[1] - first
+    logits: Tensor = model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=keep).logits
+    return logits
 
 
 def perplexities(scores: Iterable[TextScore]) -> list[Perplexity]:
