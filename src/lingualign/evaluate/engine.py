@@ -55,6 +55,14 @@ class TransformersEngine:
             yield batch, self._generate_batch([chats[index] for index in batch])
 
     def _generate_batch(self, chats: Sequence[EncodedChat]) -> list[RawReply]:
+        stops = self._stop_ids()
+        return [
+            RawReply(self.tokenizer.decode(ids, skip_special_tokens=True).strip(), len(ids), ids[-1] in stops)
+            for ids in self.reply_ids(chats)
+        ]
+
+    def reply_ids(self, chats: Sequence[EncodedChat]) -> list[list[int]]:
+        """The token ids of the replies to one batch of chats, the end marker included where the model gave one."""
         import torch
 
         from lingualign.features.collect import pad
@@ -78,8 +86,7 @@ class TransformersEngine:
         replies = []
         for row in output[:, ids.shape[1] :].tolist():
             length = next((index + 1 for index, token in enumerate(row) if token in stops), len(row))
-            text = self.tokenizer.decode(row[:length], skip_special_tokens=True)
-            replies.append(RawReply(text.strip(), length, row[length - 1] in stops))
+            replies.append(row[:length])
         return replies
 
     def _stop_ids(self) -> set[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from lingualign.data.benchmarks.files import check_count, column, find, read_rows
@@ -20,6 +21,7 @@ _SIB200_NAMES = {
     "ur": "urd_Arab", "vi": "vie_Latn", "yo": "yor_Latn", "zh": "zho_Hans",
 }  # fmt: skip
 _XCOPA = ("et", "ht", "id", "it", "qu", "sw", "ta", "th", "tr", "vi", "zh")
+_XCOPA_PARTS = {"val": Part("harmless", 100, _XCOPA), "test": Part("harmless", 500, _XCOPA)}
 #: "Why?" and "What happened as a result?", written for this loader; XCOPA itself gives only `cause` and `effect`.
 _XCOPA_QUESTIONS = {
     "et": {"cause": "Miks?", "effect": "Mis selle tagajärjel juhtus?"},
@@ -48,25 +50,63 @@ def _vicuna(root: Path, _: str, part: Part, languages: tuple[str, ...]) -> list[
     return joined(by_language)
 
 
-def _xcopa(root: Path, name: str, part: Part, languages: tuple[str, ...]) -> list[Entry]:
-    """Premise, question and both choices as one prompt.
+@dataclass(frozen=True, slots=True)
+class XcopaItem:
+    """One XCOPA item: which of two sentences is the cause or the effect of the premise.
 
-    Cause or effect is read from the Estonian file for all languages: the flag is wrong in half of the Thai rows and in
-    some Turkish, Swahili, Indonesian and Italian ones, while the other six files agree.
+    Attributes:
+        item_id: the same in all languages.
+        premise: a sentence.
+        question: `cause` or `effect`.
+        choices: the two sentences.
+        label: index of the right one.
     """
+
+    item_id: str
+    premise: str
+    question: str
+    choices: tuple[str, str]
+    label: int
+
+
+def xcopa_items(folder: str | Path, part: str, language: str) -> list[XcopaItem]:
+    """The items of XCOPA in one language, in the files' order.
+
+    Args:
+        folder: the root that holds `xcopa`.
+        part: val or test.
+        language: one of the set's languages.
+
+    Raises:
+        DataError: a file is missing, or has too few or too many rows.
+    """
+    return _xcopa_items(Path(folder) / "xcopa", part, _XCOPA_PARTS[part], language)
+
+
+def _xcopa_items(root: Path, name: str, part: Part, language: str) -> list[XcopaItem]:
+    """Cause or effect is read from the Estonian file for all languages: the flag is wrong in half of the Thai rows and
+    in some Turkish, Swahili, Indonesian and Italian ones, while the other six files agree. The labels agree in all."""
     flags = {row["idx"]: row["question"] for row in read_rows(find(root, f"et/{name}.et.jsonl"))}
+    path = find(root, f"{language}/{name}.{language}.jsonl")
+    rows = read_rows(path)
+    for wanted in ("idx", "premise", "choice1", "choice2", "question", "label"):
+        column(path, rows, wanted)
+    check_count(path, rows, part.rows)
+    return [
+        XcopaItem(row["idx"], row["premise"], flags[row["idx"]], (row["choice1"], row["choice2"]), int(row["label"]))
+        for row in rows
+    ]
+
+
+def _xcopa(root: Path, name: str, part: Part, languages: tuple[str, ...]) -> list[Entry]:
+    """Premise, question and both choices as one prompt."""
     by_language: dict[str, dict[str, tuple[str, str]]] = {}
     for tag in languages:
-        path = find(root, f"{tag}/{name}.{tag}.jsonl")
-        rows = read_rows(path)
-        for wanted in ("idx", "premise", "choice1", "choice2", "question"):
-            column(path, rows, wanted)
-        check_count(path, rows, part.rows)
         by_language[tag] = {}
-        for row in rows:
-            flag = flags[row["idx"]]
-            text = f"{row['premise']} {_XCOPA_QUESTIONS[tag][flag]}\n1. {row['choice1']}\n2. {row['choice2']}"
-            by_language[tag][row["idx"]] = (flag, text)
+        for item in _xcopa_items(root, name, part, tag):
+            first, second = item.choices
+            text = f"{item.premise} {_XCOPA_QUESTIONS[tag][item.question]}\n1. {first}\n2. {second}"
+            by_language[tag][item.item_id] = (item.question, text)
     return joined(by_language)
 
 
@@ -96,7 +136,7 @@ UTILITY = (
     Benchmark(
         name="xcopa",
         title="choice questions on cause and effect, translated by people",
-        parts={"val": Part("harmless", 100, _XCOPA), "test": Part("harmless", 500, _XCOPA)},
+        parts=_XCOPA_PARTS,
         reader=_xcopa,
         layout="th/val.th.jsonl, th/test.th.jsonl, ... and always et/",
         licence="CC-BY-4.0",
