@@ -84,6 +84,28 @@ class JudgeSettings(_Settings):
     errors: str | None = None
 
 
+class UtilitySettings(_Settings):
+    """What is measured beside safety.
+
+    Attributes:
+        tasks: `lingualign_xcopa_TAG`, `lingualign_sib200_TAG`, or any task or group of lm-evaluation-harness.
+        data: folder that holds `xcopa` and `sib200`, for the first two.
+        limit: only the first documents of each task.
+        chat_template: whether tasks are put into the model's chat template; lm-evaluation-harness leaves it out.
+        perplexity: whether the perplexity of harmless prompts is measured.
+        kl_tokens: reply tokens over which an edited model is compared with its base; 0 leaves that out.
+        batch_size: requests or chats per batch; changes memory and speed only.
+    """
+
+    tasks: tuple[str, ...] = ()
+    data: str | None = None
+    limit: int | None = Field(default=None, ge=1)
+    chat_template: bool = False
+    perplexity: bool = True
+    kl_tokens: int = Field(default=16, ge=0)
+    batch_size: int = Field(default=16, ge=1)
+
+
 class PositionSettings(_Settings):
     """Token positions that become feature rows; see `lingualign.features.positions.Positions`."""
 
@@ -135,7 +157,7 @@ class RunConfig(_Settings):
         model: `small`, a checkpoint folder, or a hub id.
         precision: dtype of the weights; `auto` is bfloat16 where the device computes in it.
         device: such as `cpu` or `cuda`; by default a GPU if there is one.
-        prompts, audit, judge, edit: settings of the stages.
+        prompts, audit, judge, utility, edit: settings of the stages.
         reference: language whose refusals are the target.
         seed: of the split of the user's own prompts and of the controls.
     """
@@ -146,6 +168,7 @@ class RunConfig(_Settings):
     prompts: PromptSettings = PromptSettings()
     audit: AuditSettings = AuditSettings()
     judge: JudgeSettings = JudgeSettings()
+    utility: UtilitySettings = UtilitySettings()
     edit: EditSettings = EditSettings()
     reference: Annotated[str, BeforeValidator(lambda value: _tags([value])[0])] = REFERENCE
     seed: int = 0

@@ -27,9 +27,10 @@ from lingualign.evaluate.judges.registry import make_judge, second_judge
 from lingualign.evaluate.schema import Reply
 from lingualign.evaluate.second import judge_again
 from lingualign.evaluate.store import ReplyStore
+from lingualign.evaluate.utility.measure import Utility, measure_utility
 from lingualign.events import Progress, silent
 from lingualign.layer_search import Trial, candidate_windows, measured, search_layers
-from lingualign.measures import SecondOpinion
+from lingualign.measures import SecondOpinion, UtilityFigures, utility_figures
 from lingualign.methods.anchors import Anchors
 from lingualign.methods.controls import sham_edit
 from lingualign.methods.safe_prompt import THINK_IN_ENGLISH
@@ -145,6 +146,7 @@ class Run:
             arms=arms,
             gates=gates,
             second=self._second_opinion(before, after),
+            utility=self._utility(before, after, edit),
             show_text=show_text,
         )
 
@@ -167,6 +169,27 @@ class Run:
             judged(before, "before.jsonl"),
             None if after is None else judged(after, "after.jsonl"),
         )
+
+    def _utility(self, before: Sequence[Reply], after: Sequence[Reply] | None, edit: Edit | None) -> UtilityFigures:
+        settings = self.config.utility
+        # Tasks are not among these: each is kept under its name, so that one can be added later.
+        self.folder.bind(
+            {
+                f"utility setting {name}": str(getattr(settings, name))
+                for name in ("limit", "chat_template", "kl_tokens")
+            }
+        )
+
+        def measured(side: str, edit: Edit | None) -> Utility:
+            path = self.folder.path / "utility" / f"{side}.json"
+            with self.folder.timed(f"utility {side}"), _memory_errors():
+                return measure_utility(
+                    self.loaded, settings, self.prompts.report, path, edit=edit, progress=self.progress
+                )
+
+        base = measured("before", None)
+        edited = None if edit is None else measured("after", edit)
+        return utility_figures(base, edited, before, after, self.loaded.tokenizer)
 
     def _audit(self, file: str, stage: str, *, system: str | None = None) -> list[Reply]:
         settings = self.config.audit

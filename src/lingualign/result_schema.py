@@ -17,6 +17,7 @@ from lingualign.data.schema import Split
 from lingualign.evaluate.gates import GateResult
 from lingualign.evaluate.metrics import Cell
 from lingualign.evaluate.verdict import Comparison
+from lingualign.measures import AgreementFigures, Behaviour, CorrectedFigures, PromptControls, UtilityFigures
 from lingualign.runs import write_json
 
 #: What `schema` says in a `result.json`.
@@ -57,6 +58,10 @@ class JudgeErrorSection(_Section):
     """Share of the refusals that it called so."""
     specificity: float | None
     """Share of the other replies that it did not call so."""
+    measured_on: str | None = Field(default=None, alias="measured on")
+    """Which labelled replies: `read` (replies of models, read) or `all`."""
+    valid: bool | None = None
+    """Whether rates may be corrected by this error."""
     refused: int
     """Refusals that the sensitivity rests on."""
     answered: int
@@ -68,6 +73,13 @@ class JudgeSection(_Section):
 
     name: str
     languages: dict[str, JudgeErrorSection]
+
+
+class BehaviourSection(_Section):
+    """How the model treats its users' languages, before and after the edit; null after for an audit alone."""
+
+    before: Behaviour
+    after: Behaviour | None
 
 
 class ControlSection(_Section):
@@ -122,6 +134,17 @@ class ResultDocument(_Section):
     judge: JudgeSection
     cells: tuple[Cell, ...]
     """Counts of the outcomes before the edit."""
+    corrected: CorrectedFigures | None = None
+    """Refusal corrected for the judge's error."""
+    second_judge: AgreementFigures | None = None
+    """A second judge's verdicts on the same replies; null where there was none."""
+    behaviour: BehaviourSection | None = None
+    prompt_controls: PromptControls | None = None
+    """Whether length or translation of the prompts explains a language's gap."""
+    utility: UtilityFigures | None = None
+    """What the model can do beside refusing, and what the edit changes of it."""
+    warnings: tuple[str, ...] = ()
+    """What speaks against these prompts, such as overlapping sources."""
     verdict: str | None
     """The comparison in one sentence; null for an audit alone."""
     comparison: Comparison | None

@@ -19,13 +19,21 @@ from lingualign.evaluate.schema import Reply
 from lingualign.evaluate.store import ReplyStore
 from lingualign.evaluate.verdict import Comparison, compare, verdict_sentence
 from lingualign.hardware import hardware_line, versions
-from lingualign.measures import SecondOpinion, agreement_section, corrected_section
+from lingualign.measures import (
+    SecondOpinion,
+    UtilityFigures,
+    agreement_figures,
+    behaviour,
+    corrected_figures,
+    prompt_controls,
+)
 from lingualign.models.load import LoadedModel
 from lingualign.prompts import RunPrompts, prompts_hash, resolve_prompts
 from lingualign.report.arms import compare_arm
 from lingualign.report.data import Arm, ReportData
 from lingualign.report.html import write_report
 from lingualign.report.panels import panels
+from lingualign.result_schema import RESULT_SCHEMA
 from lingualign.runs import RUN_FILE, RunFolder, write_json
 
 RESULT_FILE = "result.json"
@@ -68,6 +76,7 @@ def write_result(
     arms: Sequence[Arm],
     gates: Sequence[Gate],
     second: SecondOpinion | None,
+    utility: UtilityFigures,
     show_text: bool,
 ) -> Result:
     """Computes the figures of a run, writes `result.json` and renders `report.html` from the folder."""
@@ -79,6 +88,7 @@ def write_result(
     checked = tuple(check_gates(gates, comparison)) if comparison and gates else ()
     parameters = list(loaded.model.parameters())
     figures: dict[str, Any] = {
+        "schema": RESULT_SCHEMA,
         "model": {
             "name": loaded.name,
             "fingerprint": loaded.fingerprint,
@@ -93,8 +103,15 @@ def write_result(
         "prompts": {"fit": prompts_hash(prompts.fit), "report": prompts_hash(prompts.report)},
         "judge": {"name": judge.name, "languages": judge.as_table()},
         "cells": cells(before),
-        "corrected": corrected_section(before, after, judge.errors, reference),
-        "agreement": agreement_section(before, after, second),
+        "corrected": corrected_figures(before, after, judge.errors, reference),
+        "second_judge": agreement_figures(before, after, second) if second else None,
+        "behaviour": {
+            "before": behaviour(before, reference),
+            "after": behaviour(after, reference) if after is not None else None,
+        },
+        "prompt_controls": prompt_controls(before, prompts.report, loaded.tokenizer, reference),
+        "utility": utility,
+        "warnings": prompts.warnings,
         "verdict": verdict_sentence(comparison) if comparison else None,
         "comparison": comparison,
         "gates": checked,

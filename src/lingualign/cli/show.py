@@ -125,7 +125,7 @@ def edit_parts(edit: Edit, path: Path) -> list[str | Table]:
 def measure_lines(figures: Mapping[str, Any]) -> list[str]:
     """What the judge's error makes of the headline, and how far a second judge agrees; one line each."""
     lines = []
-    mean = (figures["corrected"].get("means") or {}).get("harmful")
+    mean = figures["corrected"]["means"].get("harmful")
     if mean:
         low, high = mean["interval"]
         without = f"; judge not valid in {', '.join(mean['left_out'])}" if mean["left_out"] else ""
@@ -133,8 +133,8 @@ def measure_lines(figures: Mapping[str, Any]) -> list[str]:
             f"Corrected for the judge's error: {mean['before']:.2f} to {mean['after']:.2f}, {mean['difference']:+.2f} "
             f"({low:+.2f} to {high:+.2f}), mean of {len(mean['languages'])} languages{without}"
         )
-    if agreement := figures["agreement"]:
-        side = "after" if "after" in agreement else "before"
+    if agreement := figures["second_judge"]:
+        side = "after" if agreement["after"] else "before"
         known = {tag: found["kappa"] for tag, found in agreement[side].items() if found["kappa"] is not None}
         if known:
             worst = min(known, key=lambda tag: known[tag])

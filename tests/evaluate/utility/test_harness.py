@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import torch
 
+from lingualign.config import UtilitySettings
 from lingualign.errors import ConfigError, DataError
 from lingualign.evaluate.utility import harness
 from lingualign.evaluate.utility.accuracy import TaskResult, task_changes
 from lingualign.evaluate.utility.harness import run_task
-from lingualign.evaluate.utility.settings import UtilitySettings
 from lingualign.evaluate.utility.tasks import local_task
 from lingualign.evaluate.utility.tasks.xcopa import xcopa_documents
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from lingualign.config import UtilitySettings
 from lingualign.data.schema import Prompt, PromptSet
 from lingualign.edit import Edit
 from lingualign.errors import DataError, FingerprintMismatch
@@ -18,7 +19,6 @@ from lingualign.evaluate.schema import Reply
 from lingualign.evaluate.utility import measure
 from lingualign.evaluate.utility.accuracy import TaskResult
 from lingualign.evaluate.utility.measure import compare_utility, measure_utility, read_utility
-from lingualign.evaluate.utility.settings import UtilitySettings
 from lingualign.models.load import LoadedModel
 
 SETTINGS = UtilitySettings(tasks=("one", "two"), kl_tokens=3)

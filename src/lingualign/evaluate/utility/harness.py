@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from typing import Any
 
+from lingualign.config import UtilitySettings
 from lingualign.errors import ConfigError, DataError, MissingDependency
 from lingualign.evaluate.utility.accuracy import TaskResult
-from lingualign.evaluate.utility.settings import UtilitySettings
 from lingualign.evaluate.utility.tasks import LOCAL_TASKS, local_task
 from lingualign.events import Progress, silent
 from lingualign.runs import content_hash

@@ -11,6 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
+from lingualign.config import UtilitySettings
 from lingualign.data.schema import PromptSet
 from lingualign.edit import Edit
 from lingualign.errors import DataError, FingerprintMismatch
@@ -34,7 +35,6 @@ from lingualign.evaluate.utility.perplexity import (
     score_texts,
 )
 from lingualign.evaluate.utility.seeds import Estimate
-from lingualign.evaluate.utility.settings import UtilitySettings
 from lingualign.events import Progress, silent
 from lingualign.models.load import LoadedModel
 from lingualign.runs import write_json

@@ -1,47 +1,22 @@
-"""Tables of a report that are made from sections of `result.json`: corrected rates, the judges' agreement."""
+"""What the judge's error makes of the rates, and what a second judge says."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 from lingualign.evaluate.verdict import signed
+from lingualign.report.panels.panel import (
+    NOT_MEASURED,
+    Panel,
+    harmful_rows,
+    reference_first,
+    sides_of,
+)
 from lingualign.report.wording import interval, label, rate
 
-#: What a cell shows where nothing was measured.
-NOT_MEASURED = "–"
 #: What a cell shows where the judge's error is unknown or too large.
 NOT_VALID = "judge not valid"
-
-
-@dataclass(frozen=True, slots=True)
-class Panel:
-    """A table with what it means.
-
-    Attributes:
-        title: heading.
-        text: one or two sentences above the table.
-        columns: names, the first of the row headings.
-        rows: as many texts each.
-        note: small print below.
-    """
-
-    title: str
-    text: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    note: str = ""
-
-
-def panels(figures: Mapping[str, Any]) -> tuple[Panel, ...]:
-    """The panels of the sections that a result has.
-
-    Args:
-        figures: the content of `result.json`.
-    """
-    made = [make(figures) for make in _PANELS]
-    return tuple(panel for panel in made if panel is not None)
 
 
 def corrected_panel(figures: Mapping[str, Any]) -> Panel | None:
@@ -50,18 +25,18 @@ def corrected_panel(figures: Mapping[str, Any]) -> Panel | None:
     if not section:
         return None
     card = figures["judge"]["languages"]
-    sides = [side for side in ("before", "after") if side in section]
+    sides = sides_of(section)
     columns = ["Language", "n"]
     for side in sides:
         columns += [f"observed {side}", "corrected", "95%"]
-    if "changes" in section:
+    if section["changes"]:
         columns += ["change", "95%"]
-    columns.append("judge: sensitivity / specificity (n)")
-    by_side = {side: {cell["language"]: cell for cell in _harmful(section[side])} for side in sides}
-    changes = {change["languages"][0]: change for change in section.get("changes", ())}
+    columns.append("judge: sensitivity / specificity (labelled)")
+    by_side = {side: {cell["language"]: cell for cell in harmful_rows(section[side])} for side in sides}
+    changes = {change["languages"][0]: change for change in section["changes"]}
     rows = []
-    for language in _order(by_side[sides[0]], figures["reference"]):
-        row = [label(language), str(by_side[sides[0]][language]["n"])]
+    for language in reference_first(by_side["before"], figures["reference"]):
+        row = [label(language), str(by_side["before"][language]["n"])]
         for side in sides:
             cell = by_side[side][language]
             valid = cell["rate"] is not None
@@ -70,15 +45,15 @@ def corrected_panel(figures: Mapping[str, Any]) -> Panel | None:
                 rate(cell["rate"]) if valid else NOT_VALID,
                 interval(cell["interval"]) if valid else NOT_MEASURED,
             ]
-        if "changes" in section:
+        if changes:
             row += _difference(changes.get(language))
-        row.append(_error(card.get(language)))
-        rows.append(tuple(row))
-    mean = section.get("means", {}).get("harmful")
+        rows.append((*row, _error(card.get(language))))
+    mean = section["means"].get("harmful")
+    left_out = ""
     if mean:
         name = f"Mean of {len(mean['languages'])} others"
         rows.append((name, "", "", rate(mean["before"]), "", "", rate(mean["after"]), "", *_difference(mean), ""))
-    left_out = f" Left out of the mean: {', '.join(mean['left_out'])}." if mean and mean["left_out"] else ""
+        left_out = f" Left out of the mean: {', '.join(mean['left_out'])}." if mean["left_out"] else ""
     return Panel(
         "Corrected for the judge's error",
         "What the refusal rates of harmful prompts become when the judge's own error is taken out, with intervals that "
@@ -86,32 +61,32 @@ def corrected_panel(figures: Mapping[str, Any]) -> Panel | None:
         tuple(columns),
         tuple(rows),
         "Rogan-Gladen estimates; intervals of Lang and Reiczigel, of changes by bootstrap over prompts and labels. "
-        f"Sensitivity and specificity with the labelled refusals and answers they rest on.{left_out}",
+        "The error is of other replies than these and taken to be the same before and after; where it was measured on "
+        f"replies written to be hard, the corrected rate is rather too high (docs/judge.md).{left_out}",
     )
 
 
-def agreement_panel(figures: Mapping[str, Any]) -> Panel | None:
+def second_judge_panel(figures: Mapping[str, Any]) -> Panel | None:
     """Cohen's kappa of the two judges, and the second one's refusal rates."""
-    section = figures.get("agreement")
+    section = figures.get("second_judge")
     if not section:
         return None
-    sides = [side for side in ("before", "after") if side in section]
+    sides = sides_of(section)
     first = {
-        "before": {cell["language"]: cell for cell in _harmful(figures["cells"])},
-        "after": {cell["language"]: cell for cell in _harmful((figures["comparison"] or {}).get("after", ()))},
+        "before": {cell["language"]: cell for cell in harmful_rows(figures["cells"])},
+        "after": {cell["language"]: cell for cell in harmful_rows((figures["comparison"] or {}).get("after", ()))},
     }
-    second = {side: {cell["language"]: cell for cell in _harmful(section["cells"][side])} for side in sides}
-    columns = ["Language"]
+    second = {side: {cell["language"]: cell for cell in harmful_rows(section[f"cells_{side}"])} for side in sides}
+    columns = ["Language", "n"]
     for side in sides:
-        columns += [f"n {side}", "agree", "κ", "95%", "harmful refused, first / second"]
+        columns += [f"agree {side}", "κ", "95%", "harmful refused: first / second"]
     rows = []
-    for language in _order(section[sides[0]], figures["reference"]):
-        row = [label(language)]
+    for language in reference_first(section["before"], figures["reference"]):
+        row = [label(language), str(section["before"][language]["n"])]
         for side in sides:
             found = section[side][language]
             known = found["kappa"] is not None
             row += [
-                str(found["n"]),
                 rate(found["observed"]),
                 f"{found['kappa']:.2f}" if known else NOT_MEASURED,
                 f"{found['interval'][0]:.2f} to {found['interval'][1]:.2f}" if known else NOT_MEASURED,
@@ -134,14 +109,6 @@ def _two(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> str:
     return f"{rate(one['refused'] / one['n'])} / {rate(other['refused'] / other['n'])}"
 
 
-def _harmful(cells: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return [cell for cell in cells if cell["kind"] == "harmful"]
-
-
-def _order(languages: Mapping[str, Any], reference: str) -> list[str]:
-    return sorted(languages, key=lambda language: language != reference)
-
-
 def _difference(change: Mapping[str, Any] | None) -> tuple[str, str]:
     if change is None:
         return (NOT_MEASURED, NOT_MEASURED)
@@ -154,6 +121,3 @@ def _error(error: Mapping[str, Any] | None) -> str:
         return "not measured"
     figures = f"{error['sensitivity']:.2f} / {error['specificity']:.2f} ({error['refused']}, {error['answered']})"
     return figures if error["valid"] else f"{figures}, not valid"
-
-
-_PANELS: tuple[Callable[[Mapping[str, Any]], Panel | None], ...] = (corrected_panel, agreement_panel)

@@ -1,0 +1,156 @@
+"""How the model treats its users' languages, and what else than language could explain a gap."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lingualign.evaluate.verdict import signed
+from lingualign.report.panels.panel import (
+    NOT_MEASURED,
+    Panel,
+    difference_cell,
+    harmful_rows,
+    reference_first,
+    share_cells,
+    sides_of,
+)
+from lingualign.report.wording import interval, label, rate
+
+
+def consistency_panel(figures: Mapping[str, Any]) -> Panel | None:
+    """Requests that the reference refuses and another language answers."""
+    section = figures.get("behaviour")
+    if not section:
+        return None
+    sides = sides_of(section)
+    found = {side: section[side]["consistency"] for side in sides}
+    languages = list(dict.fromkeys(tag for side in sides for tag in found[side]["answered_elsewhere"]))
+    if not languages:
+        return None
+    reference = label(figures["reference"])
+    columns = ["Language", *(name for side in sides for name in (f"answered {side}", "share", "95%"))]
+    rows = [
+        (label(tag), *(text for side in sides for text in share_cells(found[side]["answered_elsewhere"].get(tag))))
+        for tag in languages
+    ]
+    for name, key in (
+        ("In at least one language", "answered_anywhere"),
+        ("Refused in every language", "refused_everywhere"),
+    ):
+        rows.append((name, *(text for side in sides for text in share_cells(found[side][key]))))
+    return Panel(
+        f"Refused in {reference}, answered elsewhere",
+        f"The same harmful request, language by language: of those that the model refuses in {reference}, how many it "
+        "answers in another language.",
+        tuple(columns),
+        tuple(rows),
+        "The last row is of all requests. An incoherent reply is neither a refusal nor an answer.",
+    )
+
+
+def following_panel(figures: Mapping[str, Any]) -> Panel | None:
+    """Harmful rate and following rate of harmful prompts."""
+    section = figures.get("behaviour")
+    if not section:
+        return None
+    sides = sides_of(section)
+    found = {side: {row["language"]: row for row in harmful_rows(section[side]["following"])} for side in sides}
+    upper = any(row["is_upper_bound"] for side in sides for row in found[side].values())
+    rows = [
+        (
+            label(tag),
+            *(
+                text
+                for side in sides
+                for key in ("harmful", "following")
+                for text in share_cells(found[side].get(tag, {}).get(key))[1:]
+            ),
+        )
+        for tag in reference_first(found["before"], figures["reference"])
+    ]
+    names = (f"{name} {side}" for side in sides for name in ("harmful rate", "following rate"))
+    columns = ["Language", *(part for name in names for part in (name, "95%"))]
+    bound = " This judge tells refusals only, so every answer counts as harmful: an upper bound." if upper else ""
+    return Panel(
+        "Harmful and following rate",
+        "A low harmful rate is safety only where the following rate is high: a model that does not understand a "
+        "language does no harm in it either.",
+        tuple(columns),
+        tuple(rows),
+        f"Of harmful prompts. Following: a coherent reply, refusal or answer (after arXiv 2401.13136).{bound}",
+    )
+
+
+def fidelity_panel(figures: Mapping[str, Any]) -> Panel | None:
+    """In which language the model answers; refusals have a table of their own."""
+    section = figures.get("behaviour")
+    if not section:
+        return None
+    sides = sides_of(section)
+    found = {
+        side: {row["language"]: row for row in section[side]["fidelity"] if row["outcome"] == "answered"}
+        for side in sides
+    }
+    rows = []
+    for tag in reference_first(found["before"], figures["reference"]):
+        row = [label(tag)]
+        for side in sides:
+            known = found[side].get(tag)
+            row += (
+                [str(known["n"]), rate(known["own"]), interval(known["own_interval"]), rate(known["english"])]
+                if known
+                else [NOT_MEASURED] * 4
+            )
+        rows.append(tuple(row))
+    columns = ["Language", *(name for side in sides for name in (f"n {side}", "own language", "95%", "English"))]
+    return Panel(
+        "Language of answers",
+        "Whether answers come in the language of the prompt. Counted are answers whose language could be identified.",
+        tuple(columns),
+        tuple(rows),
+        "Before and after are not the same answers: an edit changes which prompts are answered."
+        if len(sides) > 1
+        else "",
+    )
+
+
+def prompt_controls_panel(figures: Mapping[str, Any]) -> Panel | None:
+    """What length and translation of the prompts explain of a language's gap."""
+    section = figures.get("prompt_controls")
+    if not section or not section["length"]:
+        return None
+    translation = {row["language"]: row for row in section["translation"]}
+    rows = []
+    for row in section["length"]:
+        other = translation[row["language"]]
+        rows.append(
+            (
+                label(row["language"]),
+                str(row["n"]),
+                signed(row["gap"]),
+                difference_cell(row["adjusted_gap"], row["adjusted_interval"]),
+                f"{row['mean_length']:.0f}",
+                rate(row["matched"]),
+                str(len(other["suspect"])),
+                difference_cell(other["sound_gap"], other["sound_interval"]),
+            )
+        )
+    return Panel(
+        "Is it the language?",
+        "The gap in refusal to the reference before any edit, at equal prompt length, and without prompts whose "
+        "translation looks wrong. A gap that stays is not explained by these.",
+        (
+            "Language",
+            "n",
+            "gap",
+            "gap at equal length (95%)",
+            "tokens",
+            "length matched",
+            "suspect translations",
+            "gap without them (95%)",
+        ),
+        tuple(rows),
+        "Equal length: Mantel-Haenszel over three strata. Suspect: another language than it should be, left in the "
+        "reference language, or half or twice as long as usual. Fluent mistranslations are not found.",
+    )
