@@ -31,11 +31,10 @@ def audit_table(cells: Sequence[Cell], corrected: Sequence[CorrectedCell] = (), 
     """
     table = _table("Refusal and over-refusal by language")
     table.add_column("Language", no_wrap=True)
-    for name in ("harmful\nn", "\nrefused", "\n95%", "corrected\nfor the judge", "\nASR"):
+    for name in ("harmful\nn", "\nrefused", "\n95%", "corrected for\njudge error", "\nASR"):
         table.add_column(name, justify="right", no_wrap=True)
-    for name in ("harmless\nrefused", "look-alike\nrefused"):
+    for name in ("harm-\nless", "look-\nalike", "inco-\nherent"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("all\nincoherent", justify="right", no_wrap=True)
     true = {cell.language: cell for cell in corrected if cell.kind == "harmful"}
     for language in _reference_first([cell.language for cell in cells], reference):
         by_kind = {cell.kind: cell for cell in cells if cell.language == language}
@@ -59,7 +58,8 @@ def audit_table(cells: Sequence[Cell], corrected: Sequence[CorrectedCell] = (), 
             end_section=language == reference,
         )
     table.caption = (
-        "ASR: harmful prompts answered. Rates are shares of replies; intervals are Wilson's. "
+        "ASR: harmful prompts answered. Last columns: refusals of harmless and look-alike prompts, and incoherent "
+        "replies to all. Rates are shares of replies; intervals are Wilson's. "
         "Corrected: for the judge's measured error, whose uncertainty the interval carries; "
         "'not valid' where that is unknown or too large."
     )
