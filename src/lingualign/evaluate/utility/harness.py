@@ -60,7 +60,7 @@ def run_task(
             pretrained=model,
             tokenizer=tokenizer,
             batch_size=settings.batch_size,
-            # In bfloat16 the choices of one document often tie.
+            # In bfloat16 the choices of one document can tie.
             softmax_dtype="float32",
         )
         found = lm_eval.evaluate(
