@@ -8,10 +8,10 @@ from __future__ import annotations
 import sys
 import time
 
+from lingualign.config import UtilitySettings
 from lingualign.data.builtin import builtin_prompts
 from lingualign.evaluate.utility.harness import run_task
 from lingualign.evaluate.utility.perplexity import perplexities, score_texts
-from lingualign.evaluate.utility.settings import UtilitySettings
 from lingualign.hardware import hardware_line
 from lingualign.models.load import load_model
 

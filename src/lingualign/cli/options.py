@@ -38,6 +38,14 @@ JudgeOption = Annotated[
 ]
 SecondJudge = Annotated[str | None, typer.Option(help="A second judge, for agreement; by default e5 where installed.")]
 JudgeErrors = Annotated[str | None, typer.Option(help="Errors that `lingualign judge evaluate --out` wrote.")]
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--task", help="A task of lm-evaluation-harness, or lingualign_xcopa_th and the like; repeat for more."
+    ),
+]
+TaskData = Annotated[str | None, typer.Option(help="Folder that holds xcopa and sib200, for lingualign_ tasks.")]
+TaskLimit = Annotated[int | None, typer.Option(help="Only the first N documents of each task.", min=1)]
 PrecisionOption = Annotated[str | None, typer.Option("--precision", help="auto, float32, bfloat16 or float16.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; by default a GPU if there is one.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of the split of your own prompts and of the controls.")]
@@ -68,6 +76,9 @@ def make_config(
     judge: str | None = None,
     second_judge: str | None = None,
     judge_errors: str | None = None,
+    tasks: list[str] | None = None,
+    task_data: str | None = None,
+    task_limit: int | None = None,
     precision: str | None = None,
     device: str | None = None,
     seed: int | None = None,
@@ -93,6 +104,7 @@ def make_config(
             "seeds_per_kind": seeds_per_kind,
         },
         "audit": {"max_new_tokens": max_new_tokens, "batch_size": batch_size},
+        "utility": {"tasks": tasks or None, "data": task_data, "limit": task_limit},
         "judge": {"first": judge, "second": second_judge, "errors": judge_errors},
     }
     values = _merged(defaults or {}, read_toml(config) if config else {})
