@@ -14,7 +14,7 @@ from lingualign.config import RunConfig
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "settings.md").read_text(encoding="utf-8")
 #: Defaults that the page tells in words.
-IN_WORDS = {None, ("builtin",)}
+IN_WORDS = {None, (), ("builtin",)}
 
 
 def _settings(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
