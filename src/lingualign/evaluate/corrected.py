@@ -8,7 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from lingualign.data.schema import Kind
-from lingualign.evaluate.correction import JudgeError, corrected_interval, corrected_mean_interval, corrected_rate
+from lingualign.evaluate.correction import (
+    JudgeError,
+    corrected_interval,
+    corrected_mean_interval,
+    corrected_rate,
+    rogan_gladen,
+)
 from lingualign.evaluate.metrics import Cell, refusal_by_seed
 from lingualign.evaluate.schema import Reply
 from lingualign.evaluate.statistics import Interval
@@ -40,7 +46,7 @@ class CorrectedChange:
     Attributes:
         languages: those whose judge is valid; an interval of the mean is over them.
         left_out: languages where the judge is not valid.
-        before, after: means over the languages of the corrected rates.
+        before, after: means over the languages of the corrected rates, cut to [0, 1].
         difference: after - before, not cut to what is possible, with its 95% interval.
     """
 
@@ -95,17 +101,21 @@ def corrected_change(
         return None
     was, now = refusal_by_seed(before, after, kind, valid)
     chosen = [errors[language] for language in valid]
-    rates = [
-        [corrected_rate(float(rate), error) for rate, error in zip(np.nanmean(values, axis=0), chosen, strict=True)]
+    # Cut once, after averaging: cut language by language, a mean near 0 or 1 would be off.
+    means = [
+        np.mean(
+            [rogan_gladen(float(rate), error) for rate, error in zip(np.nanmean(values, axis=0), chosen, strict=True)]
+        )
         for values in (was, now)
     ]
+    before_mean, after_mean = (min(1.0, max(0.0, float(mean))) for mean in means)
     raw = np.nanmean(now - was, axis=0)
     return CorrectedChange(
         kind=kind,
         languages=valid,
         left_out=tuple(language for language in languages if language not in valid),
-        before=float(np.mean(rates[0])),
-        after=float(np.mean(rates[1])),
+        before=before_mean,
+        after=after_mean,
         difference=float(np.mean([value / error.youden for value, error in zip(raw, chosen, strict=True)])),
         interval=corrected_mean_interval(now - was, chosen, is_difference=True),
     )

@@ -69,9 +69,14 @@ class JudgeError:
         return min(self.refused, self.others) >= FEWEST_LABELS and self.youden >= LEAST_YOUDEN
 
 
+def rogan_gladen(rate: float, error: JudgeError) -> float:
+    """The estimate of the true rate, which may lie outside [0, 1]; means are taken of these."""
+    return (rate + error.specificity - 1.0) / error.youden
+
+
 def corrected_rate(rate: float, error: JudgeError) -> float:
     """The Rogan–Gladen estimate of the true rate, cut to [0, 1]."""
-    return min(1.0, max(0.0, (rate + error.specificity - 1.0) / error.youden))
+    return min(1.0, max(0.0, rogan_gladen(rate, error)))
 
 
 def corrected_interval(successes: int, n: int, error: JudgeError, confidence: float = 0.95) -> Interval:

