@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 import numpy as np
@@ -13,15 +13,9 @@ import numpy.typing as npt
 from lingualign.data.schema import KINDS, Kind
 from lingualign.errors import DataError
 from lingualign.evaluate.incoherence import same_or_close_language
+from lingualign.evaluate.paired import PairedChange, paired_changes
 from lingualign.evaluate.schema import OUTCOMES, Outcome, Reply
-from lingualign.evaluate.statistics import (
-    Interval,
-    clustered_bootstrap,
-    holm,
-    mcnemar_exact,
-    paired_difference_interval,
-    wilson_interval,
-)
+from lingualign.evaluate.statistics import Interval, clustered_bootstrap, wilson_interval
 
 Array = npt.NDArray[np.float64]
 
@@ -66,32 +60,19 @@ class Cell:
         return (self.answered if self.unsafe is None else self.unsafe) / self.n
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change(PairedChange):
     """How often one outcome occurred before and after, on the same prompts of one language.
 
+    The p values are adjusted over the languages compared together.
+
     Attributes:
-        n: pairs.
-        before, after: shares with the outcome.
-        difference: after - before, with its 95% interval (Newcombe's method 10).
-        gained, lost: pairs that came to have the outcome, and that ceased to.
-        p_value: exact McNemar, two-sided.
-        p_adjusted: after Holm over the languages compared together.
         direction: sign of the difference; says nothing about significance.
     """
 
     language: str
     kind: Kind
     outcome: Outcome
-    n: int
-    before: float
-    after: float
-    difference: float
-    interval: Interval
-    gained: int
-    lost: int
-    p_value: float
-    p_adjusted: float
     direction: Literal["up", "down", "same"]
 
 
@@ -157,41 +138,19 @@ def changes(before: Sequence[Reply], after: Sequence[Reply], kind: Kind, outcome
     Raises:
         DataError: a prompt has a reply on one side only, or two on one side, or there is none of this kind.
     """
-    pairs = _pairs(before, after, kind, outcome)
-    by_language = {
-        language: [pair for pair in pairs if pair.language == language]
-        for language in dict.fromkeys(pair.language for pair in pairs)
-    }
-    discordant = {
-        language: (
-            sum(pair.after and not pair.before for pair in rows),
-            sum(pair.before and not pair.after for pair in rows),
+    by_language: dict[str, list[tuple[bool, bool]]] = {}
+    for pair in _pairs(before, after, kind, outcome):
+        by_language.setdefault(pair.language, []).append((pair.before, pair.after))
+    return [
+        Change(
+            language=language,
+            kind=kind,
+            outcome=outcome,
+            direction="up" if change.gained > change.lost else "down" if change.gained < change.lost else "same",
+            **asdict(change),
         )
-        for language, rows in by_language.items()
-    }
-    p_values = [mcnemar_exact(gained, lost) for gained, lost in discordant.values()]
-    found: list[Change] = []
-    for (language, rows), p_value, p_adjusted in zip(by_language.items(), p_values, holm(p_values), strict=True):
-        gained, lost = discordant[language]
-        n = len(rows)
-        found.append(
-            Change(
-                language=language,
-                kind=kind,
-                outcome=outcome,
-                n=n,
-                before=sum(pair.before for pair in rows) / n,
-                after=sum(pair.after for pair in rows) / n,
-                difference=(gained - lost) / n,
-                interval=paired_difference_interval([pair.before for pair in rows], [pair.after for pair in rows]),
-                gained=gained,
-                lost=lost,
-                p_value=p_value,
-                p_adjusted=p_adjusted,
-                direction="up" if gained > lost else "down" if gained < lost else "same",
-            )
-        )
-    return found
+        for language, change in paired_changes(by_language).items()
+    ]
 
 
 def mean_change(

@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from lingualign.errors import DataError
-from lingualign.evaluate.statistics import Interval, holm, mcnemar_exact, paired_difference_interval
+from lingualign.evaluate.paired import PairedChange, paired_changes
 from lingualign.interop.check import SampleScores, Side
 
 
-@dataclass(frozen=True, slots=True)
-class ScoreChange:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreChange(PairedChange):
     """A score of 0 or 1 before and after, on the same samples of one task in one language.
 
-    Attributes:
-        n: pairs.
-        before, after: shares of the samples that scored 1.
-        difference: after - before, with its 95% interval (Newcombe's method 10).
-        gained, lost: samples that went from 0 to 1, and from 1 to 0.
-        p_value: exact McNemar, two-sided.
-        p_adjusted: after Holm over the languages of the task and metric.
+    The p values are adjusted over the languages of the task and metric.
     """
 
     task: str
     metric: str
     language: str
-    n: int
-    before: float
-    after: float
-    difference: float
-    interval: Interval
-    gained: int
-    lost: int
-    p_value: float
-    p_adjusted: float
 
 
 def score_changes(before: Side, after: Side) -> list[ScoreChange]:
@@ -62,28 +47,7 @@ def _family(keys: list[tuple[str, str, str]], before: SampleScores, after: Sampl
                 "give files of the same samples"
             )
         pairs[key] = [(before[key][sample] == 1.0, value == 1.0) for sample, value in after[key].items()]
-    discordant = {
-        key: (sum(now and not was for was, now in rows), sum(was and not now for was, now in rows))
-        for key, rows in pairs.items()
-    }
-    p_values = [mcnemar_exact(gained, lost) for gained, lost in discordant.values()]
-    changes = []
-    for (key, rows), p_value, p_adjusted in zip(pairs.items(), p_values, holm(p_values), strict=True):
-        was, now = [pair[0] for pair in rows], [pair[1] for pair in rows]
-        n = len(rows)
-        gained, lost = discordant[key]
-        changes.append(
-            ScoreChange(
-                *key,
-                n=n,
-                before=sum(was) / n,
-                after=sum(now) / n,
-                difference=(gained - lost) / n,
-                interval=paired_difference_interval(was, now),
-                gained=gained,
-                lost=lost,
-                p_value=p_value,
-                p_adjusted=p_adjusted,
-            )
-        )
-    return changes
+    return [
+        ScoreChange(task=task, metric=metric, language=language, **asdict(change))
+        for (task, metric, language), change in paired_changes(pairs).items()
+    ]

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from lingualign.errors import DataError
-from lingualign.evaluate.statistics import (
-    Interval,
-    holm,
-    mcnemar_exact,
-    paired_difference_interval,
-    wilson_interval,
-)
+from lingualign.evaluate.paired import PairedChange, paired_changes
+from lingualign.evaluate.statistics import Interval, wilson_interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,34 +53,20 @@ class TaskResult:
         return wilson_interval(sum(self.correct.values()), self.n)
 
 
-@dataclass(frozen=True, slots=True)
-class TaskChange:
-    """One task before and after, paired by document.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskChange(PairedChange):
+    """One task before and after, paired by document; the p values are adjusted over the tasks compared together.
 
     Attributes:
-        n: documents.
-        before, after: shares that are right, with their standard errors.
-        difference: after - before, with its 95% interval (Newcombe's method 10).
-        gained, lost: documents that became right, and that became wrong.
-        p_value: exact McNemar, two-sided.
-        p_adjusted: after Holm over the tasks compared together.
+        before_stderr, after_stderr: standard errors of the shares that are right.
     """
 
     name: str
     metric: str
     version: str
     few_shot: int
-    n: int
-    before: float
     before_stderr: float
-    after: float
     after_stderr: float
-    difference: float
-    interval: Interval
-    gained: int
-    lost: int
-    p_value: float
-    p_adjusted: float
 
 
 def task_changes(before: Mapping[str, TaskResult], after: Mapping[str, TaskResult]) -> list[TaskChange]:
@@ -103,33 +84,18 @@ def task_changes(before: Mapping[str, TaskResult], after: Mapping[str, TaskResul
                 f"task {was.name} had other prompts before than after (version {was.version} and {now.version}); "
                 "run it again on both sides with the same data, limit and lm-eval"
             )
-    counts = [
-        (
-            sum(now.correct[key] > was.correct[key] for key in was.correct),
-            sum(now.correct[key] < was.correct[key] for key in was.correct),
-        )
-        for was, now in pairs
-    ]
-    p_values = [mcnemar_exact(gained, lost) for gained, lost in counts]
+    changed = paired_changes(
+        {was.name: [(bool(right), bool(now.correct[key])) for key, right in was.correct.items()] for was, now in pairs}
+    )
     return [
         TaskChange(
             name=was.name,
             metric=was.metric,
             version=was.version,
             few_shot=was.few_shot,
-            n=was.n,
-            before=was.value,
             before_stderr=was.stderr,
-            after=now.value,
             after_stderr=now.stderr,
-            difference=(gained - lost) / was.n,
-            interval=paired_difference_interval(
-                [bool(right) for right in was.correct.values()], [bool(now.correct[key]) for key in was.correct]
-            ),
-            gained=gained,
-            lost=lost,
-            p_value=p_value,
-            p_adjusted=p_adjusted,
+            **asdict(changed[was.name]),
         )
-        for (was, now), (gained, lost), p_value, p_adjusted in zip(pairs, counts, p_values, holm(p_values), strict=True)
+        for was, now in pairs
     ]
