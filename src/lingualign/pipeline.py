@@ -27,6 +27,7 @@ from lingualign.evaluate.judges.registry import make_judge, second_judge
 from lingualign.evaluate.schema import Reply
 from lingualign.evaluate.second import judge_again
 from lingualign.evaluate.store import ReplyStore
+from lingualign.evaluate.utility.harness import check_tasks
 from lingualign.evaluate.utility.measure import Utility, measure_utility
 from lingualign.events import Progress, silent
 from lingualign.layer_search import Trial, candidate_windows, measured, search_layers
@@ -234,6 +235,7 @@ def open_run(config: RunConfig, out: Path, progress: Progress = silent) -> Itera
     prompts = resolve_prompts(config)
     known = _audit_fingerprint(config, prompts)
     RunFolder.check(out, known)
+    check_tasks(config.utility)
     loaded = load_model(config.model, precision=config.precision, device=config.device)
     dtype = str(next(loaded.model.parameters()).dtype).removeprefix("torch.")
     with RunFolder.open(out, {**known, "model weights": loaded.fingerprint, "precision": dtype}) as folder:

@@ -138,6 +138,14 @@ def make_plan(config: RunConfig, prompts: RunPrompts, out: Path, job: Job = "run
     activations = batch * (4 * longest * mlps[0].inner_size * width + 2 * text.vocab_size * 4)
     memory = cache + activations
     seconds = {} if job == "edit" else {"audit before": audit_seconds}
+    # Perplexity reads the harmless prompts; divergence has the base answer them and both models read the replies.
+    # How long tasks take depends on their documents, which are not read here.
+    texts = [] if job == "edit" else [prompt for prompt in prompts.report if prompt.kind == "harmless"]
+    harmless = lengths(texts) if texts else []
+    scoring = 2 * (working + embeddings) * sum(harmless) / (PROMPT_EFFICIENCY * flops)
+    drift = config.utility.kl_tokens * len(harmless)
+    drifting = 2 * (working + embeddings) * drift * (1 / REPLY_EFFICIENCY + 2 / PROMPT_EFFICIENCY) / flops
+    measuring = scoring if config.utility.perplexity else 0.0
     pairs = keep = fit_tokens = edited = disk = 0
     if job in ("run", "edit"):
         anchors = prompts.anchors()
@@ -172,6 +180,9 @@ def make_plan(config: RunConfig, prompts: RunPrompts, out: Path, job: Job = "run
             seconds["choosing layers"] = trial + len(windows) * (reading + solving_seconds + trial)
     if job in ("run", "verify"):
         seconds["audit after"] = audit_seconds
+        seconds["utility"] = 2 * measuring + drifting
+    elif job == "audit":
+        seconds["utility"] = measuring
     return Plan(
         model=config.model,
         parameters=parameters,

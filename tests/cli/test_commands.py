@@ -59,7 +59,7 @@ def test_json_is_one_document(
     assert document["languages"] == list(LANGUAGES)
     assert len(document["cells"]) == len(LANGUAGES) * 3
     assert [row["tensor"].split(".")[2] for row in document["edit"]["diagnostics"]] == ["1", "2"]
-    assert {"audit before", "edit", "audit after"} <= document["timings"].keys()
+    assert {"audit before", "edit", "audit after", "utility"} <= document["timings"].keys()
 
 
 def test_quiet_prints_verdict_and_paths_only(
@@ -170,7 +170,7 @@ def test_plan_shows_what_is_needed_and_writes_nothing(
     assert (document["blocks"], document["edited_blocks"]) == (4, 2)
     # Pairs: 3 fit seeds in two anchor languages; keep: 2 kinds in three languages, and the reference's harmful prompts.
     assert (document["report_prompts"], document["anchor_pairs"], document["keep_prompts"]) == (36, 6, 21)
-    assert document["seconds"].keys() == {"audit before", "edit", "audit after"}
+    assert document["seconds"].keys() == {"audit before", "edit", "audit after", "utility"}
     shown = command("run", tiny_model_folder, "--config", settings_file, "--out", out, "--dry-run")
     assert "Matched   4 MLPs" in shown.stdout
     assert not out.exists()

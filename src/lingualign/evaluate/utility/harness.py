@@ -10,11 +10,13 @@ import difflib
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
+from importlib.util import find_spec
 from typing import Any
 
 from lingualign.config import UtilitySettings
 from lingualign.errors import ConfigError, DataError, MissingDependency
 from lingualign.evaluate.utility.accuracy import TaskResult
+from lingualign.evaluate.utility.perplexity import LOGITS_PER_BATCH
 from lingualign.evaluate.utility.tasks import LOCAL_TASKS, local_task
 from lingualign.events import Progress, silent
 from lingualign.runs import content_hash
@@ -23,6 +25,8 @@ from lingualign.runs import content_hash
 METRICS = ("acc", "exact_match")
 #: Of a task's answer filters the one that looks hardest for the answer (MGSM has it); else the task's first.
 FILTER = "flexible-extract"
+#: Tokens that a request is reckoned with.
+REQUEST_TOKENS = 128
 #: Seed of the choice of few-shot examples; the harness's own.
 FEW_SHOT_SEED = 1234
 
@@ -43,14 +47,12 @@ def run_task(
         DataError: the task's data cannot be read or reached.
         MissingDependency: lm-evaluation-harness is not installed.
     """
-    try:
-        import lm_eval
-        from lm_eval.models.huggingface import HFLM
-    except ImportError:
-        raise MissingDependency("lm-eval", "eval") from None
-
     with _quiet(progress, f"task {name}"):
         loaded = _load(name, settings.data)
+
+        import lm_eval
+        from lm_eval.models.huggingface import HFLM
+
         for task in loaded["tasks"].values():
             # As lm_eval.simple_evaluate does, which spends seconds a task on describing the machine.
             if task.get_config("num_fewshot") is None:
@@ -59,7 +61,7 @@ def run_task(
         wrapped = HFLM(
             pretrained=model,
             tokenizer=tokenizer,
-            batch_size=settings.batch_size,
+            batch_size=min(settings.batch_size, _most_requests(model)),
             # In bfloat16 the choices of one document can tie.
             softmax_dtype="float32",
         )
@@ -88,6 +90,23 @@ def run_task(
         prompts=content_hash([[key, row["prompt_hash"], row["target_hash"]] for key, row in chosen.items()]),
         correct={key: int(row[metric]) for key, row in chosen.items()},
     )
+
+
+def check_tasks(settings: UtilitySettings) -> None:
+    """Finds and loads every task, so that a wrong name or missing data costs no audit first.
+
+    Raises:
+        ConfigError, DataError, MissingDependency: as `run_task`.
+    """
+    for name in settings.tasks:
+        with _quiet(silent, name):
+            _load(name, settings.data)
+
+
+def _most_requests(model: Any) -> int:
+    """Requests whose logits fit the batch; the harness computes them at every position, in float32."""
+    vocabulary: int = model.config.get_text_config().vocab_size
+    return max(1, LOGITS_PER_BATCH // (vocabulary * REQUEST_TOKENS))
 
 
 def _load(name: str, data: str | None) -> dict[str, Any]:
@@ -162,6 +181,8 @@ def _quiet(progress: Progress, stage: str) -> Iterator[None]:
 
     The harness has no setting for this: `tqdm` is a name in three of its modules.
     """
+    if find_spec("lm_eval") is None:
+        raise MissingDependency("lm-eval", "eval")
     import datasets
     from lm_eval.api import model as api_model
     from lm_eval.api import task as api_task
