@@ -58,7 +58,7 @@ def audit_table(cells: Sequence[Cell], corrected: Sequence[CorrectedCell] = (), 
             end_section=language == reference,
         )
     table.caption = (
-        "ASR: harmful prompts answered. Last columns: refusals of harmless and look-alike prompts, and incoherent "
+        "ASR: harmful prompts answered or unsafe, unparsed ones included. Last columns: refusals of harmless and look-alike prompts, and incoherent "
         "replies to all. Rates are shares of replies; intervals are Wilson's. "
         "Corrected: for the judge's measured error, whose uncertainty the interval carries; "
         "'not valid' where that is unknown or too large."
