@@ -74,12 +74,12 @@ class Behaviour:
     """How one audit's model treats its users' languages.
 
     Attributes:
-        consistency: whether the same harmful requests are decided alike.
+        consistency: whether the same harmful requests are decided alike; None where the judge could be read on none.
         following: harmful rate and following rate by language and kind.
         fidelity: the language of answers and of refusals.
     """
 
-    consistency: Consistency
+    consistency: Consistency | None
     following: tuple[Following, ...]
     fidelity: tuple[Fidelity, ...]
 
@@ -160,13 +160,12 @@ def agreement_figures(
 
 
 def behaviour(replies: Sequence[Reply], reference: str) -> Behaviour:
-    """The figures of one audit.
-
-    Raises:
-        DataError: no harmful prompt was judged.
-    """
+    """The figures of one audit."""
+    judged = any(reply.kind == "harmful" and reply.outcome != "unparsed" for reply in replies)
     return Behaviour(
-        consistency(replies, reference=reference), tuple(following_rates(replies)), tuple(fidelity_figures(replies))
+        consistency(replies, reference=reference) if judged else None,
+        tuple(following_rates(replies)),
+        tuple(fidelity_figures(replies)),
     )
 
 

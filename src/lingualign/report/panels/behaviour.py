@@ -18,6 +18,8 @@ from lingualign.report.panels.panel import (
 )
 from lingualign.report.wording import difference, interval, label, rate
 
+_NOTHING_JUDGED: Mapping[str, Any] = {"answered_elsewhere": {}, "answered_anywhere": None, "refused_everywhere": None}
+
 
 def consistency_panel(figures: Mapping[str, Any]) -> Panel | None:
     """Requests that the reference refuses and another language answers."""
@@ -25,7 +27,7 @@ def consistency_panel(figures: Mapping[str, Any]) -> Panel | None:
     if not section:
         return None
     sides = sides_of(section)
-    found = {side: section[side]["consistency"] for side in sides}
+    found = {side: section[side]["consistency"] or _NOTHING_JUDGED for side in sides}
     languages = list(dict.fromkeys(tag for side in sides for tag in found[side]["answered_elsewhere"]))
     if not languages:
         return None

@@ -94,7 +94,7 @@ def corrected_panel(figures: Mapping[str, Any]) -> Panel | None:
     totals: tuple[tuple[str, ...], ...] = ()
     left_out = ""
     if mean:
-        name = f"Mean of {len(mean['languages'])} others"
+        name = f"Mean of the others ({len(mean['languages'])})"
         totals = ((name, "", "", rate(mean["before"]), "", "", rate(mean["after"]), "", *_change(mean)),)
         left_out = f" Not in the mean: {', '.join(map(label, mean['left_out']))}." if mean["left_out"] else ""
     return Panel(
@@ -111,10 +111,13 @@ def corrected_panel(figures: Mapping[str, Any]) -> Panel | None:
         ),
         tuple(rows),
         totals,
-        "Rogan-Gladen estimates; intervals of Lang and Reiczigel, of changes by bootstrap over prompts and labels. "
-        "Not valid: the judge's error in that language is unknown or too large (table at the end of the page). "
-        "It is of other replies than these and taken to be the same before and after; where it was measured on replies "
-        f"written to be hard, the corrected rate is rather too high (docs/judge.md).{left_out}",
+        "Rogan-Gladen estimates; intervals of Lang and Reiczigel"
+        + (", of changes by bootstrap over prompts and labels" if compared else "")
+        + ". Not valid: the judge's error in that language is unknown or too large (table at the end of the page). It "
+        "is of other replies than these"
+        + (" and taken to be the same before and after" if compared else "")
+        + "; where it was measured on replies written to be hard, the corrected rate is rather too high "
+        f"(docs/judge.md).{left_out}",
         corrected_summary(figures),
     )
 

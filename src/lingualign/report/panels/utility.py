@@ -52,7 +52,7 @@ def perplexity_panel(figures: Mapping[str, Any]) -> Panel | None:
         (Group("", ("n", "perplexity", "bits / byte")), *(drifted if comparison else ())),
         tuple(rows),
         totals,
-        "Perplexity is per token, so it compares before and after; bits per byte compare languages."
+        "Perplexity is per token and depends on the tokenizer; bits per byte compare languages."
         + (
             " KL: of the edited model from its base, nats a token. Same token: share of tokens for which both find the "
             "same one likeliest. Intervals: bootstrap over prompts."
