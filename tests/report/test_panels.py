@@ -111,9 +111,9 @@ def test_corrected_rates_need_a_valid_judge() -> None:
     after = column(panel, "corrected", "After")
     assert (after["Thai (th)"], after["Hebrew (he)"]) == ("not valid", "not valid")
     assert float(after["Chinese (zh)"]) > float(column(panel, "observed", "After")["Chinese (zh)"]) - 0.05
-    assert panel.totals[0][0] == "Mean of the others (1)"
+    assert panel.totals[0][0] == "Mean of 1"
     assert panel.summary.endswith("mean of 1 language; judge not valid in th, he")
-    assert panel.note.endswith("Not in the mean: Thai (th), Hebrew (he).")
+    assert panel.note.endswith("other than the reference, without Thai (th), Hebrew (he).")
     change = next(change for change in compared()["corrected"]["changes"] if change["languages"] == ["zh"])
     assert column(panel, "change", "Change, corrected")["Chinese (zh)"] == f"{change['difference']:+.2f}"
 
@@ -198,12 +198,15 @@ def test_utility_shows_ratio_and_drift() -> None:
 def test_unparsed_verdicts_are_counted() -> None:
     assert "unparsed" not in shown(compared())
     seeds = frozenset({"h001", "h002", "n005"})
-    panel = panels(figures_of(BEFORE, unread(AFTER, seeds)))[0]
+    read = {reply.key: reply for reply in AFTER if reply.language == "zh"}
+    after = tuple(read.get(reply.key, reply) for reply in unread(AFTER, seeds))
+    panel = panels(figures_of(BEFORE, after))[0]
     assert panel.name == "unparsed"
     assert column(panel, "harmful", "After")["Thai (th)"] == "2 of 24"
     assert column(panel, "harmless", "After")["Thai (th)"] == "1 of 24"
     assert column(panel, "harmful", "Before")["Thai (th)"] == "0 of 24"
-    assert panel.summary == "0 of 288 replies before, 12 of 288 replies after"
+    assert panel.summary == "0 of 288 replies before, 9 of 288 replies after"
+    assert [row[0] for row in panel.rows] == ["English (en)", "Thai (th)", "Hebrew (he)"]
     assert shown(CASES["unreadable"]())["unparsed"].summary == "288 of 288 replies"
 
 

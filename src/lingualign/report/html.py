@@ -285,7 +285,7 @@ def _tables(values: Mapping[str, object]) -> list[DataTable]:
         if isinstance(value, Mapping) and _is_table(value):
             columns = tuple(dict.fromkeys(str(key) for row in value.values() for key in row))
             rows = tuple(
-                (label(str(name)), *(_as_text(row[column]) if column in row else "" for column in columns))
+                (label(str(name)), *(_in_table(row[column]) if column in row else "" for column in columns))
                 for name, row in value.items()
             )
             tables.append(DataTable(title, columns, rows))
@@ -296,7 +296,14 @@ def _is_table(value: object) -> bool:
     return isinstance(value, Mapping) and bool(value) and all(isinstance(row, Mapping) for row in value.values())
 
 
+def _in_table(value: object) -> str:
+    # The same number of digits all the way down.
+    return f"{value:.3f}" if isinstance(value, float) else _as_text(value)
+
+
 def _as_text(value: object) -> str:
+    if value is None:
+        return "not set"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):

@@ -31,6 +31,7 @@ def unparsed_panel(figures: Mapping[str, Any]) -> Panel | None:
     sides = {side: cells for side, cells in _cells(figures).items() if cells}
     found = {side: {(cell["language"], cell["kind"]): cell for cell in cells} for side, cells in sides.items()}
     kinds = [kind for kind in KINDS if any(cell["kind"] == kind for cell in sides["before"])]
+    tags = (cell["language"] for cells in sides.values() for cell in cells if _unparsed(cell))
     rows = [
         (
             label(tag),
@@ -40,7 +41,7 @@ def unparsed_panel(figures: Mapping[str, Any]) -> Panel | None:
                 for kind in kinds
             ),
         )
-        for tag in reference_first((cell["language"] for cell in sides["before"]), figures["reference"])
+        for tag in reference_first(tags, figures["reference"])
     ]
     return Panel(
         "unparsed",
@@ -51,6 +52,7 @@ def unparsed_panel(figures: Mapping[str, Any]) -> Panel | None:
         "Language",
         side_groups(list(sides), *kinds),
         tuple(rows),
+        note="Languages without any are not listed.",
         summary=summary,
     )
 
@@ -92,11 +94,12 @@ def corrected_panel(figures: Mapping[str, Any]) -> Panel | None:
         rows.append(tuple(row))
     mean = section["means"].get("harmful")
     totals: tuple[tuple[str, ...], ...] = ()
-    left_out = ""
+    scope = ""
     if mean:
-        name = f"Mean of the others ({len(mean['languages'])})"
+        name = f"Mean of {len(mean['languages'])}"
         totals = ((name, "", "", rate(mean["before"]), "", "", rate(mean["after"]), "", *_change(mean)),)
-        left_out = f" Not in the mean: {', '.join(map(label, mean['left_out']))}." if mean["left_out"] else ""
+        scope = " The mean is over the languages other than the reference"
+        scope += f", without {', '.join(map(label, mean['left_out']))}." if mean["left_out"] else "."
     return Panel(
         "corrected",
         "judge",
@@ -117,7 +120,7 @@ def corrected_panel(figures: Mapping[str, Any]) -> Panel | None:
         "is of other replies than these"
         + (" and taken to be the same before and after" if compared else "")
         + "; where it was measured on replies written to be hard, the corrected rate is rather too high "
-        f"(docs/judge.md).{left_out}",
+        f"(docs/judge.md).{scope}",
         corrected_summary(figures),
     )
 
