@@ -39,7 +39,7 @@ def audit(outcomes: Mapping[str, str], kind: Kind = "harmful") -> list[Reply]:
 
 def test_corrected_figures_of_an_audit_have_no_changes() -> None:
     found = corrected_figures(audit({"en": "rrra", "th": "raaa"}), None, {"en": GOOD}, "en")
-    assert (found.after, found.changes, found.means) == (None, (), {})
+    assert (found.after, found.mean, found.changes, found.means) == (None, None, (), {})
     english, thai = found.before
     assert english.rate == pytest.approx((0.75 - 0.1) / 0.8)
     assert (thai.observed, thai.rate, thai.interval) == (0.25, None, None)
@@ -56,6 +56,15 @@ def test_corrected_means_leave_out_the_reference_and_languages_without_a_valid_j
     assert mean is not None
     assert (mean.languages, mean.left_out) == (("th",), ("sw",))
     assert mean.difference == pytest.approx(0.5 / 0.8)
+
+
+def test_the_corrected_mean_of_an_audit_leaves_out_the_same_languages() -> None:
+    replies = audit({"en": "rrrr", "th": "raaa", "de": "rraa", "sw": "aaaa"})
+    mean = corrected_figures(replies, None, {"en": GOOD, "th": GOOD, "de": GOOD, "sw": USELESS}, "en").mean
+    assert mean is not None
+    assert (mean.languages, mean.left_out) == (("th", "de"), ("sw",))
+    assert mean.rate == pytest.approx(((0.25 - 0.1) / 0.8 + (0.5 - 0.1) / 0.8) / 2)
+    assert mean.interval[0] < mean.rate < mean.interval[1]
 
 
 def test_corrected_means_without_any_valid_judge_are_none() -> None:

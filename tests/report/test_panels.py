@@ -118,6 +118,14 @@ def test_corrected_rates_need_a_valid_judge() -> None:
     assert column(panel, "change", "Change, corrected")["Chinese (zh)"] == f"{change['difference']:+.2f}"
 
 
+def test_an_audit_alone_has_a_corrected_mean() -> None:
+    panel = shown(alone())["corrected"]
+    mean = alone()["corrected"]["mean"]
+    low, high = mean["interval"]
+    assert panel.totals == (("Mean of 1", "", "", f"{mean['rate']:.2f}", f"{low:.2f}–{high:.2f}"),)
+    assert panel.summary.startswith(f"harmful refused {mean['rate']:.2f} ({low:.2f}–{high:.2f}), mean of 1 language; ")
+
+
 def test_a_judge_valid_nowhere_corrects_nothing() -> None:
     useless = JudgeCard(
         "ngram-2", dict.fromkeys(LANGUAGES, JudgeError(50, 25, 50, 25)), dict.fromkeys(LANGUAGES, "all")

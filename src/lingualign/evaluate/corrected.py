@@ -9,7 +9,7 @@ import numpy as np
 
 from lingualign.data.schema import Kind
 from lingualign.evaluate.correction import JudgeError, corrected_interval, corrected_mean_interval, corrected_rate
-from lingualign.evaluate.metrics import Cell, refusal_by_seed
+from lingualign.evaluate.metrics import Array, Cell, refusal_by_seed
 from lingualign.evaluate.schema import Reply
 from lingualign.evaluate.statistics import Interval
 
@@ -31,6 +31,23 @@ class CorrectedCell:
     observed: float
     rate: float | None
     interval: Interval | None
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectedMean:
+    """The mean over languages of true refusal in one audit.
+
+    Attributes:
+        languages: those whose judge is valid; the mean is over them.
+        left_out: languages where the judge is not valid.
+        rate: mean of the corrected rates, with its 95% interval.
+    """
+
+    kind: Kind
+    languages: tuple[str, ...]
+    left_out: tuple[str, ...]
+    rate: float
+    interval: Interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +89,24 @@ def corrected_cells(cells: Sequence[Cell], errors: Mapping[str, JudgeError]) -> 
     return found
 
 
+def corrected_mean(
+    replies: Sequence[Reply], kind: Kind, errors: Mapping[str, JudgeError], languages: Sequence[str]
+) -> CorrectedMean | None:
+    """The mean of refusal over languages, every language weighing the same; None where the judge is valid in none."""
+    valid = _valid(languages, errors)
+    if not valid:
+        return None
+    values, _ = refusal_by_seed(replies, replies, kind, valid)
+    chosen = [errors[language] for language in valid]
+    return CorrectedMean(
+        kind=kind,
+        languages=valid,
+        left_out=tuple(language for language in languages if language not in valid),
+        rate=_mean_rate(values, chosen),
+        interval=corrected_mean_interval(values, chosen, is_difference=False),
+    )
+
+
 def corrected_change(
     before: Sequence[Reply],
     after: Sequence[Reply],
@@ -90,22 +125,28 @@ def corrected_change(
     Raises:
         DataError: a prompt has a reply on one side only.
     """
-    valid = tuple(language for language in languages if language in errors and errors[language].is_valid)
+    valid = _valid(languages, errors)
     if not valid:
         return None
     was, now = refusal_by_seed(before, after, kind, valid)
     chosen = [errors[language] for language in valid]
-    rates = [
-        [corrected_rate(float(rate), error) for rate, error in zip(np.nanmean(values, axis=0), chosen, strict=True)]
-        for values in (was, now)
-    ]
     raw = np.nanmean(now - was, axis=0)
     return CorrectedChange(
         kind=kind,
         languages=valid,
         left_out=tuple(language for language in languages if language not in valid),
-        before=float(np.mean(rates[0])),
-        after=float(np.mean(rates[1])),
+        before=_mean_rate(was, chosen),
+        after=_mean_rate(now, chosen),
         difference=float(np.mean([value / error.youden for value, error in zip(raw, chosen, strict=True)])),
         interval=corrected_mean_interval(now - was, chosen, is_difference=True),
     )
+
+
+def _valid(languages: Sequence[str], errors: Mapping[str, JudgeError]) -> tuple[str, ...]:
+    return tuple(language for language in languages if language in errors and errors[language].is_valid)
+
+
+def _mean_rate(values: Array, errors: Sequence[JudgeError]) -> float:
+    """Mean of the corrected rates of the columns of (seeds, languages) values."""
+    rates = np.nanmean(values, axis=0).tolist()
+    return float(np.mean([corrected_rate(rate, error) for rate, error in zip(rates, errors, strict=True)]))

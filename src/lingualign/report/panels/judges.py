@@ -92,12 +92,16 @@ def corrected_panel(figures: Mapping[str, Any]) -> Panel | None:
         if compared:
             row += _change(changes.get(tag))
         rows.append(tuple(row))
-    mean = section["means"].get("harmful")
     totals: tuple[tuple[str, ...], ...] = ()
     scope = ""
-    if mean:
+    if mean := _mean(section):
         name = f"Mean of {len(mean['languages'])}"
-        totals = ((name, "", "", rate(mean["before"]), "", "", rate(mean["after"]), "", *_change(mean)),)
+        figures_of_mean = (
+            ("", rate(mean["before"]), "", "", rate(mean["after"]), "", *_change(mean))
+            if compared
+            else ("", rate(mean["rate"]), interval(mean["interval"]))
+        )
+        totals = ((name, "", *figures_of_mean),)
         scope = " The mean is over the languages other than the reference"
         scope += f", without {', '.join(map(label, mean['left_out']))}." if mean["left_out"] else "."
     return Panel(
@@ -127,16 +131,17 @@ def corrected_panel(figures: Mapping[str, Any]) -> Panel | None:
 
 def corrected_summary(figures: Mapping[str, Any]) -> str:
     """The corrected mean over the languages in one line; "" where there is none."""
-    mean = ((figures.get("corrected") or {}).get("means") or {}).get("harmful")
+    mean = _mean(figures.get("corrected") or {})
     if not mean:
         return ""
-    difference, bounds = _change(mean)
+    if "rate" in mean:
+        values = f"{rate(mean['rate'])} ({interval(mean['interval'])})"
+    else:
+        difference, bounds = _change(mean)
+        values = f"{rate(mean['before'])} to {rate(mean['after'])}, {difference} ({bounds})"
     without = f"; judge not valid in {', '.join(mean['left_out'])}" if mean["left_out"] else ""
     noun = "language" if len(mean["languages"]) == 1 else "languages"
-    return (
-        f"harmful refused {rate(mean['before'])} to {rate(mean['after'])}, {difference} ({bounds}), "
-        f"mean of {len(mean['languages'])} {noun}{without}"
-    )
+    return f"harmful refused {values}, mean of {len(mean['languages'])} {noun}{without}"
 
 
 def second_judge_panel(figures: Mapping[str, Any]) -> Panel | None:
@@ -199,6 +204,12 @@ def _cells(figures: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
 def _unparsed(cell: Mapping[str, Any]) -> int:
     # Results from before guard judges lack the count.
     return int(cell.get("unparsed", 0))
+
+
+def _mean(section: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The mean change of refusal of harmful prompts, or the mean of an audit alone."""
+    mean: Mapping[str, Any] | None = section["means"].get("harmful") if section.get("after") else section.get("mean")
+    return mean
 
 
 def _kappa(value: float) -> str:
