@@ -65,6 +65,10 @@ def test_the_corrected_mean_of_an_audit_leaves_out_the_same_languages() -> None:
     assert (mean.languages, mean.left_out) == (("th", "de"), ("sw",))
     assert mean.rate == pytest.approx(((0.25 - 0.1) / 0.8 + (0.5 - 0.1) / 0.8) / 2)
     assert mean.interval[0] < mean.rate < mean.interval[1]
+    # One language below zero is not cut, so that the mean stays in the middle of its interval.
+    low = corrected_figures(audit({"th": "aaaa", "de": "raaa"}), None, {"th": GOOD, "de": GOOD}, "en").mean
+    assert low is not None
+    assert low.rate == pytest.approx((-0.1 / 0.8 + 0.15 / 0.8) / 2)
 
 
 def test_corrected_means_without_any_valid_judge_are_none() -> None:

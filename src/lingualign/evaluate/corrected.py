@@ -40,7 +40,8 @@ class CorrectedMean:
     Attributes:
         languages: those whose judge is valid; the mean is over them.
         left_out: languages where the judge is not valid.
-        rate: mean of the corrected rates, with its 95% interval.
+        rate: mean of the corrected rates, with its 95% interval. The mean is cut to [0, 1], not each language: cutting
+            those near 0 or 1 would draw the mean away from there, out of its interval.
     """
 
     kind: Kind
@@ -57,7 +58,7 @@ class CorrectedChange:
     Attributes:
         languages: those whose judge is valid; an interval of the mean is over them.
         left_out: languages where the judge is not valid.
-        before, after: means over the languages of the corrected rates.
+        before, after: means over the languages of the corrected rates, cut to [0, 1] as in `CorrectedMean`.
         difference: after - before, not cut to what is possible, with its 95% interval.
     """
 
@@ -147,6 +148,7 @@ def _valid(languages: Sequence[str], errors: Mapping[str, JudgeError]) -> tuple[
 
 
 def _mean_rate(values: Array, errors: Sequence[JudgeError]) -> float:
-    """Mean of the corrected rates of the columns of (seeds, languages) values."""
-    rates = np.nanmean(values, axis=0).tolist()
-    return float(np.mean([corrected_rate(rate, error) for rate, error in zip(rates, errors, strict=True)]))
+    """Mean of the corrected rates of the columns of (seeds, languages) values, cut to [0, 1] as its interval is."""
+    specificity, youden = (np.array([getattr(error, name) for error in errors]) for name in ("specificity", "youden"))
+    mean = np.mean((np.nanmean(values, axis=0) + specificity - 1.0) / youden)
+    return float(np.clip(mean, 0.0, 1.0))
