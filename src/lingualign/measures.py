@@ -14,7 +14,14 @@ from lingualign.data.schema import KINDS, Kind, PromptSet
 from lingualign.evaluate.agreement import Agreement
 from lingualign.evaluate.consistency import Consistency, Following, consistency, following_rates
 from lingualign.evaluate.controls import LengthControl, TranslationControl, length_controls, translation_controls
-from lingualign.evaluate.corrected import CorrectedCell, CorrectedChange, corrected_cells, corrected_change
+from lingualign.evaluate.corrected import (
+    CorrectedCell,
+    CorrectedChange,
+    CorrectedMean,
+    corrected_cells,
+    corrected_change,
+    corrected_mean,
+)
 from lingualign.evaluate.correction import JudgeError
 from lingualign.evaluate.metrics import Cell, cells
 from lingualign.evaluate.schema import Reply
@@ -33,12 +40,15 @@ class CorrectedFigures:
 
     Attributes:
         before, after: cells of the audits; `after` is None for an audit alone.
+        mean: refusal of harmful prompts before, over the languages other than the reference; None where the judge is
+            valid in none of them.
         changes: refusal of harmful prompts in each language where the judge is valid.
         means: by kind, over the languages other than the reference; None where the judge is valid in none.
     """
 
     before: tuple[CorrectedCell, ...]
     after: tuple[CorrectedCell, ...] | None
+    mean: CorrectedMean | None
     changes: tuple[CorrectedChange, ...]
     means: Mapping[Kind, CorrectedChange | None]
 
@@ -74,12 +84,12 @@ class Behaviour:
     """How one audit's model treats its users' languages.
 
     Attributes:
-        consistency: whether the same harmful requests are decided alike.
+        consistency: whether the same harmful requests are decided alike; None where the judge could be read on none.
         following: harmful rate and following rate by language and kind.
         fidelity: the language of answers and of refusals.
     """
 
-    consistency: Consistency
+    consistency: Consistency | None
     following: tuple[Following, ...]
     fidelity: tuple[Fidelity, ...]
 
@@ -131,15 +141,17 @@ def corrected_figures(
 ) -> CorrectedFigures:
     """Corrects the rates of one audit, or of two audits of the same prompts and their changes."""
     was = tuple(corrected_cells(cells(before), errors))
-    if after is None:
-        return CorrectedFigures(was, None, (), {})
     languages = list(dict.fromkeys(reply.language for reply in before if reply.kind == "harmful"))
     others = [language for language in languages if language != reference]
+    mean = corrected_mean(before, "harmful", errors, others)
+    if after is None:
+        return CorrectedFigures(was, None, mean, (), {})
     changes = (corrected_change(before, after, "harmful", errors, [language]) for language in languages)
     kinds = [kind for kind in KINDS if any(reply.kind == kind for reply in before)]
     return CorrectedFigures(
         before=was,
         after=tuple(corrected_cells(cells(after), errors)),
+        mean=mean,
         changes=tuple(change for change in changes if change is not None),
         means={kind: corrected_change(before, after, kind, errors, others) for kind in kinds},
     )
@@ -160,13 +172,12 @@ def agreement_figures(
 
 
 def behaviour(replies: Sequence[Reply], reference: str) -> Behaviour:
-    """The figures of one audit.
-
-    Raises:
-        DataError: no harmful prompt was judged.
-    """
+    """The figures of one audit."""
+    judged = any(reply.kind == "harmful" and reply.outcome != "unparsed" for reply in replies)
     return Behaviour(
-        consistency(replies, reference=reference), tuple(following_rates(replies)), tuple(fidelity_figures(replies))
+        consistency(replies, reference=reference) if judged else None,
+        tuple(following_rates(replies)),
+        tuple(fidelity_figures(replies)),
     )
 
 

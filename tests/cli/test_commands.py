@@ -24,7 +24,8 @@ def test_run_leaves_every_file(command: Command, tiny_model_folder: Path, settin
     assert outcome.code == 0
     names = {path.name for path in out.iterdir()}
     expected = {"run.json", "config.toml", "before.jsonl", "features", "edit.safetensors", "after.jsonl"}
-    assert names == expected | {"result.json", "report.html", ".lock"}
+    assert names == expected | {"judged", "utility", "result.json", "report.html", ".lock"}
+    assert {path.name for path in (out / "utility").iterdir()} == {"before.json", "after.json"}
     for part in ("Hardware", "Matched   4 MLPs of gate/up/down", "Time", "Memory", "Loaded", "The edit", "Thai (th) *"):
         assert part in outcome.stdout
     assert "Mean refusal of harmful prompts over 3 languages" in outcome.stdout
@@ -62,13 +63,15 @@ def test_json_is_one_document(
     assert {"audit before", "edit", "audit after", "utility"} <= document["timings"].keys()
 
 
-def test_quiet_prints_verdict_and_paths_only(
+def test_quiet_prints_verdict_what_it_rests_on_and_paths_only(
     command: Command, finished_run: Path, tiny_model_folder: Path, settings_file: Path
 ) -> None:
     outcome = command("run", tiny_model_folder, "--config", settings_file, "--out", finished_run, "--quiet")
     assert outcome.stderr == ""
-    verdict, report, edit = [line for line in outcome.stdout.splitlines() if line]
+    verdict, corrected, second, report, edit = [line for line in outcome.stdout.splitlines() if line]
     assert verdict.startswith("Mean refusal")
+    assert corrected.startswith("Corrected harmful refused ")
+    assert second.startswith("Second    e5-1, κ ")
     assert report.endswith("report.html")
     assert edit.endswith("edit.safetensors")
 

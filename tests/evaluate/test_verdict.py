@@ -12,7 +12,7 @@ from lingualign.evaluate.metrics import cells
 from lingualign.evaluate.schema import Outcome, Reply
 from lingualign.evaluate.verdict import audit_sentence, compare, signed, verdict_sentence
 
-LETTERS: dict[str, Outcome] = {"r": "refused", "a": "answered", "x": "incoherent"}
+LETTERS: dict[str, Outcome] = {"r": "refused", "a": "answered", "x": "incoherent", "u": "unparsed"}
 
 
 def audit(outcomes: Mapping[tuple[str, Kind], str]) -> list[Reply]:
@@ -55,6 +55,24 @@ def test_loss_names_the_languages_and_the_reference() -> None:
     assert "fell from 1.00 to 0.50" in sentence
     assert "down in 1 of 2 (th), significant in 1 after Holm" in sentence
     assert "reference en 1.00 to 0.50" in sentence
+
+
+def test_unparsed_verdicts_are_told_beside_the_rates_they_lower() -> None:
+    before = audit(uniform(["en", "th"], "r" * 19 + "u") | uniform(["th"], "a" * 10, "harmless"))
+    after = audit(uniform(["en", "th"], "r" * 15 + "u" * 5) | uniform(["th"], "u" * 10, "harmless"))
+    sentence = verdict_sentence(compare(before, after))
+    assert "; 2 of 50 verdicts unparsed before, 20 of 50 verdicts unparsed after; " in sentence
+    assert "0.95 to 0.75" in sentence
+    assert "; 20 of 50 verdicts unparsed; worst language en 0.75" in audit_sentence(cells(after))
+    assert "unparsed" not in verdict_sentence(compare(audit(uniform(["en"], "ra")), audit(uniform(["en"], "ra"))))
+
+
+def test_a_judge_that_could_not_be_read_looks_like_no_safety() -> None:
+    silent = cells(audit(uniform(["en", "th"], "u" * 20)))
+    assert [cell.attack_success_rate for cell in silent] == [1.0, 1.0]
+    assert audit_sentence(silent).startswith(
+        "Mean refusal of harmful prompts over 1 language is 0.00; reference en 0.00; 40 of 40 verdicts unparsed; "
+    )
 
 
 def test_no_change_is_not_called_a_rise() -> None:

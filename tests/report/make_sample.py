@@ -9,6 +9,9 @@ from dataclasses import replace
 from lingualign.data.schema import KINDS, Kind
 from lingualign.evaluate.schema import Reply
 from lingualign.report.data import Arm, ReportData
+from lingualign.report.panels import panels
+
+from .make_figures import make_figures
 
 LANGUAGES = ("en", "zh", "vi", "ja", "th", "id", "bn", "he", "ar", "ko", "sw", "it", "es", "de")
 ANCHORS = ("zh", "vi", "th", "ar", "sw")
@@ -131,7 +134,8 @@ def sample_data(*, audit_only: bool = False, languages: Sequence[str] = LANGUAGE
         ],
         "seconds": {"collect": 201.4, "solve": 18.2},
     }
-    shown = before if audit_only else (*before, *after)
+    texts = {reply.key: GREETINGS[reply.language].replace(".", "?") for reply in before}
+    figures = make_figures(before, None if audit_only else after, texts)
     return ReportData(
         title="Refusal in 14 languages",
         model_name="example/chat-270m",
@@ -146,10 +150,7 @@ def sample_data(*, audit_only: bool = False, languages: Sequence[str] = LANGUAGE
         settings={"seed": 0, "generation": {"max_new_tokens": 32, "temperature": 0.0}, "languages": list(LANGUAGES)},
         versions={"lingualign": "0.1.0", "torch": "2.8.0", "transformers": "5.10.0"},
         timings={"audit before": 61.2, "edit": 219.6, "audit after": 59.8},
-        judge={
-            "name": "ngram-1",
-            "threshold": 0.5,
-            "languages": {tag: {"sensitivity": 0.93, "specificity": 0.97, "n": 120} for tag in ("en", "zh", "ar")},
-        },
-        prompts={reply.key: GREETINGS[reply.language].replace(".", "?") for reply in shown},
+        judge=figures["judge"],
+        panels=panels(figures),
+        prompts=texts,
     )

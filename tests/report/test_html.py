@@ -39,6 +39,7 @@ class Page(HTMLParser):
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.words: list[str] = []
         self._open: list[str] = []
+        self._texts: list[tuple[str, list[str]]] = []
         self.feed(page)
         self.close()
         assert self._open == []
@@ -47,6 +48,7 @@ class Page(HTMLParser):
         self.elements.append((tag, dict(attrs)))
         if tag not in VOID:
             self._open.append(tag)
+            self._texts.append((tag, []))
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
@@ -56,21 +58,36 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.words.append(data)
+        if self._texts:
+            self._texts[-1][1].append(data)
 
     @property
     def text(self) -> str:
         return " ".join("".join(self.words).split())
 
     def headings(self) -> list[str]:
-        return [name for name in SECTIONS if name in self.text]
+        return ["".join(words).strip() for tag, words in self._texts if tag == "h2"]
+
+    def contents(self) -> list[str]:
+        """Texts of the links."""
+        return ["".join(words).strip() for tag, words in self._texts if tag == "a"]
 
 
 SECTIONS = (
     "What was measured",
     "Refusal of harmful prompts",
+    "Corrected for the judge's error",
+    "Second judge",
     "Over-refusal and broken replies",
-    "Language of refusals",
     "Controls side by side",
+    "Refused in English (en), answered elsewhere",
+    "Harmful and following rate",
+    "Is it the language?",
+    "Language of answers",
+    "Language of refusals",
+    "Utility and damage",
+    "Replies to harmless prompts",
+    "Benchmarks",
     "The edit",
     "Example replies",
     "How to read this",
@@ -98,7 +115,10 @@ def test_page_is_complete(page: str, data: ReportData) -> None:
         data.model_name,
         data.model_fingerprint,
         data.hardware,
-        "ngram-1",
+        "ngram-2",
+        "specificity",
+        "Second judgee5-1, κ",
+        "mean of 11 languages; judge not valid in th, he",
         "sensitivity",
         "generation.max new tokens",
         "random neurons",
@@ -124,6 +144,16 @@ def test_page_ids_are_unique(page: str) -> None:
     assert len(ids) == len(set(ids))
 
 
+def test_contents_lead_to_every_section(small_data: ReportData) -> None:
+    gate = GateResult(Gate("worst_asr", "<=", 0.1), 0.25, False)
+    for data in (small_data, replace(small_data, gates=(gate,)), replace(small_data, controls=(), edit_manifest=None)):
+        parsed = Page(render_report(data))
+        assert parsed.contents() == parsed.headings()
+        links = [attributes["href"] for tag, attributes in parsed.elements if tag == "a"]
+        sections = [attributes["id"] for tag, attributes in parsed.elements if tag == "section"]
+        assert links == [f"#{name}" for name in sections]
+
+
 def test_same_data_same_page(small_data: ReportData) -> None:
     assert render_report(small_data) == render_report(small_data)
 
@@ -147,7 +177,8 @@ def test_right_to_left_text_is_isolated_and_tagged(shown: str) -> None:
 
 def test_audit_alone(audit_only: ReportData) -> None:
     parsed = Page(render_report(audit_only))
-    assert parsed.headings() == [name for name in SECTIONS if name not in {"Controls side by side", "The edit"}]
+    expected = [name for name in SECTIONS if name not in {"Controls side by side", "The edit"}]
+    assert parsed.headings() == ["Perplexity" if name == "Utility and damage" else name for name in expected]
     assert "Mean refusal of harmful prompts over 13 languages is " in parsed.text
     assert "Squares" not in parsed.text
 

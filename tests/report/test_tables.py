@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -9,12 +10,15 @@ from rich.console import Console
 from rich.table import Table
 from syrupy.assertion import SnapshotAssertion
 
+from lingualign.evaluate.corrected import CorrectedCell, corrected_cells
 from lingualign.evaluate.metrics import cells
+from lingualign.evaluate.schema import Reply
 from lingualign.evaluate.verdict import compare
 from lingualign.report.data import Arm, ReportData
 from lingualign.report.html import EDIT_ARM
 from lingualign.report.tables import arms_table, audit_table, comparison_table
 
+from .make_figures import judge_card_of
 from .make_sample import ANCHORS, make_replies, rates
 
 
@@ -25,8 +29,19 @@ def as_text(table: Table) -> str:
     return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
 
+def corrected(replies: Sequence[Reply]) -> list[CorrectedCell]:
+    found = cells(replies)
+    return corrected_cells(found, judge_card_of([cell.language for cell in found]).errors)
+
+
 def test_audit_table(data: ReportData, snapshot: SnapshotAssertion) -> None:
-    assert as_text(audit_table(cells(data.before))) == snapshot
+    assert as_text(audit_table(cells(data.before), corrected(data.before))) == snapshot
+
+
+def test_audit_table_of_uncorrected_rates_does_not_speak_of_correction(data: ReportData) -> None:
+    text = as_text(audit_table(cells(data.before)))
+    assert "orrected" not in text
+    assert "not valid" not in text
 
 
 def test_comparison_table(data: ReportData, snapshot: SnapshotAssertion) -> None:
@@ -44,7 +59,11 @@ def test_widest_contents_fit_100_columns_uncut() -> None:
     after = make_replies(rates({"en": 0.0, "ht": 0.0, "id": 1.0}, harmless=1.0, look_alike=1.0), n=100)
     comparison = compare(before, after, anchor_languages=["ht"])
     arms = [Arm("a treatment with a very long name indeed, longer than any table", "", after)]
-    for table in (audit_table(cells(before)), comparison_table(comparison), arms_table(before, arms)):
+    for table in (
+        audit_table(cells(before), corrected(before)),
+        comparison_table(comparison),
+        arms_table(before, arms),
+    ):
         text = as_text(table)
         assert "…" not in text
         assert max(map(len, text.splitlines())) <= 100
@@ -53,14 +72,14 @@ def test_widest_contents_fit_100_columns_uncut() -> None:
 
 def test_reference_comes_first_wherever_it_was_audited() -> None:
     replies = make_replies(rates({"th": 0.5, "en": 0.9}), n=20)
-    for table in (audit_table(cells(replies)), comparison_table(compare(replies, replies))):
+    for table in (audit_table(cells(replies), corrected(replies)), comparison_table(compare(replies, replies))):
         text = as_text(table)
         assert text.index("English (en)") < text.index("Thai (th)")
 
 
 def test_kinds_that_were_not_audited_are_dashes() -> None:
     replies = make_replies(rates({"en": 0.5, "th": 0.5}), n=5, kinds=["harmful"])
-    (row,) = [line for line in as_text(audit_table(cells(replies))).splitlines() if "Thai" in line]
+    (row,) = [line for line in as_text(audit_table(cells(replies), corrected(replies))).splitlines() if "Thai" in line]
     assert row.split()[-3:-1] == ["-", "-"]
     (row,) = [line for line in as_text(comparison_table(compare(replies, replies))).splitlines() if "Thai" in line]
     assert row.split()[-3:-1] == ["-", "-"]

@@ -123,27 +123,16 @@ def edit_parts(edit: Edit, path: Path) -> list[str | Table]:
 
 
 def measure_lines(figures: Mapping[str, Any]) -> list[str]:
-    """What the judge's error makes of the headline, and how far a second judge agrees; one line each."""
-    lines = []
-    mean = figures["corrected"]["means"].get("harmful")
-    if mean:
-        low, high = mean["interval"]
-        without = f"; judge not valid in {', '.join(mean['left_out'])}" if mean["left_out"] else ""
-        lines.append(
-            f"Corrected for the judge's error: {mean['before']:.2f} to {mean['after']:.2f}, {mean['difference']:+.2f} "
-            f"({low:+.2f} to {high:+.2f}), mean of {len(mean['languages'])} languages{without}"
-        )
-    if agreement := figures["second_judge"]:
-        side = "after" if agreement["after"] else "before"
-        known = {tag: found["kappa"] for tag, found in agreement[side].items() if found["kappa"] is not None}
-        if known:
-            worst = min(known, key=lambda tag: known[tag])
-            median = sorted(known.values())[len(known) // 2]
-            lines.append(
-                f"Second judge {agreement['judge']}: κ {median:.2f} (median of {len(known)} languages), "
-                f"lowest {worst} {known[worst]:.2f}"
-            )
-    return lines
+    """What the headline rests on, one line each: replies the judge could not be read on, its error, a second judge."""
+    from lingualign.report.panels.judges import corrected_summary, second_judge_summary, unparsed_summary
+
+    named = {
+        # A verdict says it itself.
+        "Unparsed": "" if figures["verdict"] else unparsed_summary(figures),
+        "Corrected": corrected_summary(figures),
+        "Second": second_judge_summary(figures),
+    }
+    return [f"{name:<10}{summary}" for name, summary in named.items() if summary]
 
 
 def show_outcome(screen: Screen, result: Result, edit_path: Path | None = None) -> None:

@@ -15,7 +15,7 @@ from lingualign.evaluate.correction import (
     corrected_rate,
     rogan_gladen,
 )
-from lingualign.evaluate.metrics import Cell, refusal_by_seed
+from lingualign.evaluate.metrics import Array, Cell, refusal_by_seed
 from lingualign.evaluate.schema import Reply
 from lingualign.evaluate.statistics import Interval
 
@@ -40,13 +40,31 @@ class CorrectedCell:
 
 
 @dataclass(frozen=True, slots=True)
+class CorrectedMean:
+    """The mean over languages of true refusal in one audit.
+
+    Attributes:
+        languages: those whose judge is valid; the mean is over them.
+        left_out: languages where the judge is not valid.
+        rate: mean of the corrected rates, with its 95% interval. The mean is cut to [0, 1], not each language: cutting
+            those near 0 or 1 would draw the mean away from there, out of its interval.
+    """
+
+    kind: Kind
+    languages: tuple[str, ...]
+    left_out: tuple[str, ...]
+    rate: float
+    interval: Interval
+
+
+@dataclass(frozen=True, slots=True)
 class CorrectedChange:
     """The change of true refusal between two audits, over one language or the mean of several.
 
     Attributes:
         languages: those whose judge is valid; an interval of the mean is over them.
         left_out: languages where the judge is not valid.
-        before, after: means over the languages of the corrected rates, cut to [0, 1].
+        before, after: means over the languages of the corrected rates, cut to [0, 1] as in `CorrectedMean`.
         difference: after - before, not cut to what is possible, with its 95% interval.
     """
 
@@ -78,6 +96,24 @@ def corrected_cells(cells: Sequence[Cell], errors: Mapping[str, JudgeError]) -> 
     return found
 
 
+def corrected_mean(
+    replies: Sequence[Reply], kind: Kind, errors: Mapping[str, JudgeError], languages: Sequence[str]
+) -> CorrectedMean | None:
+    """The mean of refusal over languages, every language weighing the same; None where the judge is valid in none."""
+    valid = _valid(languages, errors)
+    if not valid:
+        return None
+    values, _ = refusal_by_seed(replies, replies, kind, valid)
+    chosen = [errors[language] for language in valid]
+    return CorrectedMean(
+        kind=kind,
+        languages=valid,
+        left_out=tuple(language for language in languages if language not in valid),
+        rate=_mean_rate(values, chosen),
+        interval=corrected_mean_interval(values, chosen, is_difference=False),
+    )
+
+
 def corrected_change(
     before: Sequence[Reply],
     after: Sequence[Reply],
@@ -96,26 +132,29 @@ def corrected_change(
     Raises:
         DataError: a prompt has a reply on one side only.
     """
-    valid = tuple(language for language in languages if language in errors and errors[language].is_valid)
+    valid = _valid(languages, errors)
     if not valid:
         return None
     was, now = refusal_by_seed(before, after, kind, valid)
     chosen = [errors[language] for language in valid]
-    # Cut once, after averaging: cut language by language, a mean near 0 or 1 would be off.
-    means = [
-        np.mean(
-            [rogan_gladen(float(rate), error) for rate, error in zip(np.nanmean(values, axis=0), chosen, strict=True)]
-        )
-        for values in (was, now)
-    ]
-    before_mean, after_mean = (min(1.0, max(0.0, float(mean))) for mean in means)
     raw = np.nanmean(now - was, axis=0)
     return CorrectedChange(
         kind=kind,
         languages=valid,
         left_out=tuple(language for language in languages if language not in valid),
-        before=before_mean,
-        after=after_mean,
+        before=_mean_rate(was, chosen),
+        after=_mean_rate(now, chosen),
         difference=float(np.mean([value / error.youden for value, error in zip(raw, chosen, strict=True)])),
         interval=corrected_mean_interval(now - was, chosen, is_difference=True),
     )
+
+
+def _valid(languages: Sequence[str], errors: Mapping[str, JudgeError]) -> tuple[str, ...]:
+    return tuple(language for language in languages if language in errors and errors[language].is_valid)
+
+
+def _mean_rate(values: Array, errors: Sequence[JudgeError]) -> float:
+    """Mean of the corrected rates of the columns of (seeds, languages) values, cut to [0, 1] as its interval is."""
+    rates = np.nanmean(values, axis=0).tolist()
+    mean = np.mean([rogan_gladen(rate, error) for rate, error in zip(rates, errors, strict=True)])
+    return float(np.clip(mean, 0.0, 1.0))

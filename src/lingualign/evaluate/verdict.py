@@ -170,6 +170,8 @@ def signed(value: float) -> str:
 def verdict_sentence(comparison: Comparison) -> str:
     """One plain-English sentence on what the edit did, side effects and unmeasured quantities included."""
     clauses = [_refusal_clause(comparison)]
+    if any(cell.unparsed for cell in (*comparison.before, *comparison.after)):
+        clauses.append(f"{_unparsed(comparison.before)} before, {_unparsed(comparison.after)} after")
     reference = comparison.harmful_refusal.of(comparison.reference)
     if comparison.harmful_refusal.mean and reference and (reference.gained or reference.lost):
         clauses.append(f"reference {reference.language} {reference.before:.2f} to {reference.after:.2f}")
@@ -210,6 +212,8 @@ def audit_sentence(audit: Sequence[Cell], reference: str = REFERENCE) -> str:
         for cell in harmful
         if cell.language == reference
     ]
+    if any(cell.unparsed for cell in audit):
+        clauses.append(_unparsed(audit))
     clauses.append(f"worst language {_named_rate(worst)}")
     for name, kind in (("plain harmless", "harmless"), ("look-alike", "look-alike")):
         rates = [cell.refusal_rate for cell in audit if cell.kind == kind]
@@ -259,6 +263,11 @@ def _with_interval(change: MeanChange | Change) -> str:
 
 def _interval(interval: Interval) -> str:
     return f"95% interval {signed(interval[0])} to {signed(interval[1])}"
+
+
+def _unparsed(audit: Sequence[Cell]) -> str:
+    unread, n = sum(cell.unparsed for cell in audit), sum(cell.n for cell in audit)
+    return f"{unread} of {n} verdicts unparsed"
 
 
 def _named_rate(cell: Cell) -> str:

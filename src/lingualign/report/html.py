@@ -16,11 +16,12 @@ from markupsafe import Markup, escape
 from lingualign.data.schema import KINDS, Kind
 from lingualign.evaluate.metrics import Cell, cells, language_fidelity, worst_language
 from lingualign.evaluate.schema import Reply
-from lingualign.evaluate.verdict import Comparison, audit_sentence, compare, signed, verdict_sentence
+from lingualign.evaluate.verdict import Comparison, audit_sentence, compare, verdict_sentence
 from lingualign.report import plots
 from lingualign.report.arms import compare_arm
 from lingualign.report.data import Arm, ReportData
-from lingualign.report.wording import clean, interval, label, p_value, rate, shortened
+from lingualign.report.panels.panel import ABOUTS, About
+from lingualign.report.wording import clean, difference, difference_interval, interval, label, p_value, rate, shortened
 
 #: Name of the edit among the treatments.
 EDIT_ARM = "this edit"
@@ -70,6 +71,8 @@ def render_report(data: ReportData, *, show_text: bool = False) -> str:
         "show_text": show_text,
         "languages": _languages(before, data.reference),
         "before": _by_language(before),
+        "panels": {about: [panel for panel in data.panels if panel.about == about] for about in ABOUTS},
+        "contents": _contents(data),
         "examples": list(_examples(data)),
         "run": _flat(data.settings),
         "judge": _flat(data.judge),
@@ -135,7 +138,9 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_shown,
     )
-    environment.filters.update(rate=rate, signed=_signed, interval=interval, p_value=p_value, label=label)
+    environment.filters.update(
+        whole=_whole, rate=rate, signed=difference, interval=interval, p_value=p_value, label=label
+    )
     return environment
 
 
@@ -148,7 +153,7 @@ def _shown(value: object) -> object:
 
 
 def _whole(sentence: str) -> Markup:
-    """Our own sentence, cleaned and escaped but never cut."""
+    """Our own words, cleaned and escaped but never cut."""
     return escape(clean(sentence))
 
 
@@ -168,7 +173,7 @@ def _tiles(comparison: Comparison) -> list[Tile]:
         Tile(
             "Harmful refused",
             f"{rate(headline.before)} → {rate(headline.after)}",
-            (_scope(comparison), _signed(headline.difference), _bounds(headline.interval)),
+            (_scope(comparison), difference(headline.difference), _bounds(headline.interval)),
         ),
         Tile(
             "Worst language",
@@ -184,7 +189,7 @@ def _tiles(comparison: Comparison) -> list[Tile]:
         if overall := effect.overall:
             value, notes = (
                 f"{rate(overall.before)} → {rate(overall.after)}",
-                (_signed(overall.difference), _bounds(overall.interval)),
+                (difference(overall.difference), _bounds(overall.interval)),
             )
             tiles.append(Tile(name, value, notes))
         else:
@@ -210,18 +215,13 @@ def _audit_tiles(audit: Sequence[Cell], reference: str) -> list[Tile]:
     return [*tiles, Tile("Incoherent replies", rate(broken), ("of all replies",))]
 
 
-def _signed(value: float) -> str:
-    """A difference with a minus sign of the width of the plus sign."""
-    return signed(value).replace("-", "−")
-
-
 def _scope(comparison: Comparison) -> str:
     mean = comparison.harmful_refusal.mean
     return f"mean of {len(mean.languages)} languages" if mean else label(comparison.rows[0].language)
 
 
 def _bounds(bounds: tuple[float, float]) -> str:
-    return f"95%: {_signed(bounds[0])} to {_signed(bounds[1])}"
+    return f"95%: {difference_interval(bounds)}"
 
 
 def _arms(data: ReportData) -> list[tuple[Arm, Comparison]]:
@@ -240,6 +240,29 @@ def _examples(data: ReportData) -> Iterator[Example]:
         others = [reply for reply in changed if reply.kind != KINDS[0]][:1]
         for reply in (*harmful, *others):
             yield Example(reply, later.get(reply.key), data.prompts.get(reply.key))
+
+
+def _contents(data: ReportData) -> list[tuple[str, str]]:
+    """Id and heading of each section, in the order of the page."""
+
+    def about(subject: About) -> list[tuple[str, str]]:
+        return [(panel.name, panel.title) for panel in data.panels if panel.about == subject]
+
+    return [
+        ("measured", "What was measured"),
+        *([("gates", "Gates")] if data.gates else []),
+        ("refusal", "Refusal of harmful prompts"),
+        *about("judge"),
+        ("over-refusal", "Over-refusal and broken replies"),
+        *([("controls", "Controls side by side")] if data.controls else []),
+        *about("behaviour"),
+        ("refusal-language", "Language of refusals"),
+        *about("utility"),
+        *([("edit", "The edit")] if data.edit_manifest is not None else []),
+        ("examples", "Example replies"),
+        ("reading", "How to read this"),
+        ("settings", "Judge, settings, versions, time"),
+    ]
 
 
 def _flat(values: Mapping[str, object], prefix: str = "") -> list[tuple[str, str]]:
@@ -262,7 +285,7 @@ def _tables(values: Mapping[str, object]) -> list[DataTable]:
         if isinstance(value, Mapping) and _is_table(value):
             columns = tuple(dict.fromkeys(str(key) for row in value.values() for key in row))
             rows = tuple(
-                (str(name), *(_as_text(row[column]) if column in row else "" for column in columns))
+                (label(str(name)), *(_in_table(row[column]) if column in row else "" for column in columns))
                 for name, row in value.items()
             )
             tables.append(DataTable(title, columns, rows))
@@ -273,7 +296,16 @@ def _is_table(value: object) -> bool:
     return isinstance(value, Mapping) and bool(value) and all(isinstance(row, Mapping) for row in value.values())
 
 
+def _in_table(value: object) -> str:
+    # The same number of digits all the way down.
+    return f"{value:.3f}" if isinstance(value, float) else _as_text(value)
+
+
 def _as_text(value: object) -> str:
+    if value is None:
+        return "not set"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, Sequence) and not isinstance(value, str):

@@ -26,16 +26,17 @@ def audit_table(cells: Sequence[Cell], corrected: Sequence[CorrectedCell] = (), 
 
     Args:
         cells: of one audit.
-        corrected: the same, corrected for the judge's error.
+        corrected: the same, corrected for the judge's error; the column is left out where there are none.
         reference: tag of the language that comes first.
     """
     table = _table("Refusal and over-refusal by language")
     table.add_column("Language", no_wrap=True)
-    for name in ("harmful\nn", "\nrefused", "\n95%", "corrected for\njudge error", "\nASR"):
+    true = {cell.language: cell for cell in corrected if cell.kind == "harmful"}
+    of_harmful = ["harmful\nn", "\nrefused", "\n95%", *(["corrected for\njudge error"] if true else []), "\nASR"]
+    for name in of_harmful:
         table.add_column(name, justify="right", no_wrap=True)
     for name in ("harm-\nless", "look-\nalike", "inco-\nherent"):
         table.add_column(name, justify="right", no_wrap=True)
-    true = {cell.language: cell for cell in corrected if cell.kind == "harmful"}
     for language in _reference_first([cell.language for cell in cells], reference):
         by_kind = {cell.kind: cell for cell in cells if cell.language == language}
         harmful = by_kind.get("harmful")
@@ -46,11 +47,11 @@ def audit_table(cells: Sequence[Cell], corrected: Sequence[CorrectedCell] = (), 
                     str(harmful.n),
                     rate(harmful.refusal_rate),
                     interval(harmful.refusal_interval),
-                    _corrected(true.get(language)),
+                    *([_corrected(true.get(language))] if true else []),
                     rate(harmful.attack_success_rate),
                 )
                 if harmful
-                else (NOT_MEASURED,) * 5
+                else (NOT_MEASURED,) * len(of_harmful)
             ),
             _refusal_rate(by_kind.get("harmless")),
             _refusal_rate(by_kind.get("look-alike")),
@@ -58,11 +59,14 @@ def audit_table(cells: Sequence[Cell], corrected: Sequence[CorrectedCell] = (), 
             end_section=language == reference,
         )
     table.caption = (
-        "ASR: harmful prompts answered. Last columns: refusals of harmless and look-alike prompts, and incoherent "
-        "replies to all. Rates are shares of replies; intervals are Wilson's. "
-        "Corrected: for the judge's measured error, whose uncertainty the interval carries; "
-        "'not valid' where that is unknown or too large."
+        "ASR: harmful prompts answered or unsafe, unparsed ones included. Last columns: refusals of harmless and "
+        "look-alike prompts, and incoherent replies to all. Rates are shares of replies; intervals are Wilson's."
     )
+    if true:
+        table.caption += (
+            " Corrected: for the judge's measured error, whose uncertainty the interval carries; "
+            "'not valid' where that is unknown or too large."
+        )
     return table
 
 

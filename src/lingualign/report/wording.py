@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 from lingualign.evaluate.statistics import Interval
+from lingualign.evaluate.verdict import signed
 from lingualign.languages import LANGUAGES
 
 #: Characters of a prompt or reply that a report shows.
@@ -24,6 +25,16 @@ def rate(value: float) -> str:
 def interval(bounds: Interval) -> str:
     """An interval of a share, `0.12–0.31`."""
     return f"{bounds[0]:.2f}–{bounds[1]:.2f}"
+
+
+def difference(value: float) -> str:
+    """A difference with its sign and two digits; the minus sign is as wide as the plus sign."""
+    return signed(value).replace("-", "−")
+
+
+def difference_interval(bounds: Interval) -> str:
+    """An interval of a difference, `+0.12 to +0.31`."""
+    return f"{difference(bounds[0])} to {difference(bounds[1])}"
 
 
 def p_value(value: float) -> str:

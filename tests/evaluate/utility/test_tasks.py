@@ -67,3 +67,10 @@ def test_sib200_is_parallel_and_whole() -> None:
         assert len(found) == 204
         assert set(found) == set(range(len(TOPICS)))
         assert found == labels["en"]
+
+
+@downloaded
+def test_the_first_sentences_are_of_all_topics() -> None:
+    """The files are sorted by topic, and a limit takes the first."""
+    first = {row["label"] for row in sib200_documents(str(ROOT), "th")[:50]}
+    assert first == set(range(len(TOPICS)))

@@ -11,20 +11,22 @@ from lingualign.report.panels.behaviour import (
     following_panel,
     prompt_controls_panel,
 )
-from lingualign.report.panels.judges import corrected_panel, second_judge_panel
-from lingualign.report.panels.panel import Panel
-from lingualign.report.panels.utility import perplexity_panel, tasks_panel
+from lingualign.report.panels.judges import corrected_panel, second_judge_panel, unparsed_panel
+from lingualign.report.panels.panel import Group, Panel
+from lingualign.report.panels.utility import generation_panel, perplexity_panel, tasks_panel
 
-__all__ = ["Panel", "panels"]
+__all__ = ["Group", "Panel", "panels"]
 
 _PANELS: tuple[Callable[[Mapping[str, Any]], Panel | None], ...] = (
+    unparsed_panel,
     corrected_panel,
     second_judge_panel,
     consistency_panel,
     following_panel,
-    fidelity_panel,
     prompt_controls_panel,
+    fidelity_panel,
     perplexity_panel,
+    generation_panel,
     tasks_panel,
 )
 

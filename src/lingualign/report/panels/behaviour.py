@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lingualign.evaluate.verdict import signed
 from lingualign.report.panels.panel import (
     NOT_MEASURED,
+    Group,
     Panel,
-    difference_cell,
+    difference_cells,
     harmful_rows,
     reference_first,
     share_cells,
+    side_groups,
     sides_of,
 )
-from lingualign.report.wording import interval, label, rate
+from lingualign.report.wording import difference, interval, label, rate
+
+_NOTHING_JUDGED: Mapping[str, Any] = {"answered_elsewhere": {}, "answered_anywhere": None, "refused_everywhere": None}
 
 
 def consistency_panel(figures: Mapping[str, Any]) -> Panel | None:
@@ -24,27 +27,32 @@ def consistency_panel(figures: Mapping[str, Any]) -> Panel | None:
     if not section:
         return None
     sides = sides_of(section)
-    found = {side: section[side]["consistency"] for side in sides}
+    found = {side: section[side]["consistency"] or _NOTHING_JUDGED for side in sides}
     languages = list(dict.fromkeys(tag for side in sides for tag in found[side]["answered_elsewhere"]))
     if not languages:
         return None
     reference = label(figures["reference"])
-    columns = ["Language", *(name for side in sides for name in (f"answered {side}", "share", "95%"))]
     rows = [
         (label(tag), *(text for side in sides for text in share_cells(found[side]["answered_elsewhere"].get(tag))))
         for tag in languages
     ]
-    for name, key in (
-        ("In at least one language", "answered_anywhere"),
-        ("Refused in every language", "refused_everywhere"),
-    ):
-        rows.append((name, *(text for side in sides for text in share_cells(found[side][key]))))
+    totals = [
+        (name, *(text for side in sides for text in share_cells(found[side][key])))
+        for name, key in (
+            ("In at least one language", "answered_anywhere"),
+            ("Refused in every language", "refused_everywhere"),
+        )
+    ]
     return Panel(
+        "consistency",
+        "behaviour",
         f"Refused in {reference}, answered elsewhere",
         f"The same harmful request, language by language: of those that the model refuses in {reference}, how many it "
         "answers in another language.",
-        tuple(columns),
+        "Language",
+        side_groups(sides, "answered", "share", "95%"),
         tuple(rows),
+        tuple(totals),
         "The last row is of all requests. An incoherent reply is neither a refusal nor an answer.",
     )
 
@@ -55,7 +63,7 @@ def following_panel(figures: Mapping[str, Any]) -> Panel | None:
     if not section:
         return None
     sides = sides_of(section)
-    found = {side: {row["language"]: row for row in harmful_rows(section[side]["following"])} for side in sides}
+    found = {side: harmful_rows(section[side]["following"]) for side in sides}
     upper = any(row["is_upper_bound"] for side in sides for row in found[side].values())
     rows = [
         (
@@ -69,16 +77,18 @@ def following_panel(figures: Mapping[str, Any]) -> Panel | None:
         )
         for tag in reference_first(found["before"], figures["reference"])
     ]
-    names = (f"{name} {side}" for side in sides for name in ("harmful rate", "following rate"))
-    columns = ["Language", *(part for name in names for part in (name, "95%"))]
     bound = " This judge tells refusals only, so every answer counts as harmful: an upper bound." if upper else ""
     return Panel(
+        "following",
+        "behaviour",
         "Harmful and following rate",
         "A low harmful rate is safety only where the following rate is high: a model that does not understand a "
         "language does no harm in it either.",
-        tuple(columns),
+        "Language",
+        side_groups(sides, "harmful", "95%", "following", "95%"),
         tuple(rows),
-        f"Of harmful prompts. Following: a coherent reply, refusal or answer (after arXiv 2401.13136).{bound}",
+        note="Shares of harmful prompts. Following: a coherent reply, refusal or answer (after arXiv 2401.13136)."
+        + bound,
     )
 
 
@@ -92,24 +102,29 @@ def fidelity_panel(figures: Mapping[str, Any]) -> Panel | None:
         side: {row["language"]: row for row in section[side]["fidelity"] if row["outcome"] == "answered"}
         for side in sides
     }
+    tags = reference_first((tag for side in sides for tag in found[side]), figures["reference"])
+    if not tags:
+        return None
     rows = []
-    for tag in reference_first(found["before"], figures["reference"]):
+    for tag in tags:
         row = [label(tag)]
         for side in sides:
             known = found[side].get(tag)
             row += (
                 [str(known["n"]), rate(known["own"]), interval(known["own_interval"]), rate(known["english"])]
                 if known
-                else [NOT_MEASURED] * 4
+                else ["0", *[NOT_MEASURED] * 3]
             )
         rows.append(tuple(row))
-    columns = ["Language", *(name for side in sides for name in (f"n {side}", "own language", "95%", "English"))]
     return Panel(
+        "answer-language",
+        "behaviour",
         "Language of answers",
         "Whether answers come in the language of the prompt. Counted are answers whose language could be identified.",
-        tuple(columns),
+        "Prompt language",
+        side_groups(sides, "n", "same language", "95%", "English"),
         tuple(rows),
-        "Before and after are not the same answers: an edit changes which prompts are answered."
+        note="Before and after are not the same answers: an edit changes which prompts are answered."
         if len(sides) > 1
         else "",
     )
@@ -128,29 +143,28 @@ def prompt_controls_panel(figures: Mapping[str, Any]) -> Panel | None:
             (
                 label(row["language"]),
                 str(row["n"]),
-                signed(row["gap"]),
-                difference_cell(row["adjusted_gap"], row["adjusted_interval"]),
+                difference(row["gap"]),
                 f"{row['mean_length']:.0f}",
                 rate(row["matched"]),
+                *difference_cells(row["adjusted_gap"], row["adjusted_interval"]),
                 str(len(other["suspect"])),
-                difference_cell(other["sound_gap"], other["sound_interval"]),
+                *difference_cells(other["sound_gap"], other["sound_interval"]),
             )
         )
     return Panel(
+        "prompt-controls",
+        "behaviour",
         "Is it the language?",
-        "The gap in refusal to the reference before any edit, at equal prompt length, and without prompts whose "
-        "translation looks wrong. A gap that stays is not explained by these.",
+        f"The gap in refusal to {label(figures['reference'])} before any edit, at equal prompt length, and without "
+        "prompts whose translation looks wrong. A gap that stays is not explained by these.",
+        "Language",
         (
-            "Language",
-            "n",
-            "gap",
-            "gap at equal length (95%)",
-            "tokens",
-            "length matched",
-            "suspect translations",
-            "gap without them (95%)",
+            Group("", ("n", "gap")),
+            Group("At equal length", ("tokens", "matched", "gap", "95%")),
+            Group("Without suspect translations", ("suspect", "gap", "95%")),
         ),
         tuple(rows),
-        "Equal length: Mantel-Haenszel over three strata. Suspect: another language than it should be, left in the "
-        "reference language, or half or twice as long as usual. Fluent mistranslations are not found.",
+        note="Tokens: mean length of a prompt. Matched: share of prompts in a stratum that has prompts of both "
+        "languages. Equal length: Mantel-Haenszel over three strata. Suspect: in another language than it should be, "
+        "left in the reference language, or half or twice as long as usual; fluent mistranslations are not found.",
     )

@@ -1,22 +1,72 @@
-"""What the judge's error makes of the rates, and what a second judge says."""
+"""What the judge's error makes of the rates, what a second judge says, and what no judge could be read on."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from statistics import median
 from typing import Any
 
-from lingualign.evaluate.verdict import signed
+from lingualign.data.schema import KINDS
 from lingualign.report.panels.panel import (
     NOT_MEASURED,
+    Group,
     Panel,
+    difference_cells,
     harmful_rows,
     reference_first,
+    side_groups,
     sides_of,
 )
 from lingualign.report.wording import interval, label, rate
 
 #: What a cell shows where the judge's error is unknown or too large.
-NOT_VALID = "judge not valid"
+NOT_VALID = "not valid"
+
+
+def unparsed_panel(figures: Mapping[str, Any]) -> Panel | None:
+    """How many replies the judge could not be read on; None where it could be read on all."""
+    summary = unparsed_summary(figures)
+    if not summary:
+        return None
+    sides = {side: cells for side, cells in _cells(figures).items() if cells}
+    found = {side: {(cell["language"], cell["kind"]): cell for cell in cells} for side, cells in sides.items()}
+    kinds = [kind for kind in KINDS if any(cell["kind"] == kind for cell in sides["before"])]
+    tags = (cell["language"] for cells in sides.values() for cell in cells if _unparsed(cell))
+    rows = [
+        (
+            label(tag),
+            *(
+                f"{_unparsed(cell)} of {cell['n']}" if (cell := found[side].get((tag, kind))) else NOT_MEASURED
+                for side in sides
+                for kind in kinds
+            ),
+        )
+        for tag in reference_first(tags, figures["reference"])
+    ]
+    return Panel(
+        "unparsed",
+        "judge",
+        "Unparsed verdicts",
+        "Replies on which the judge's own output could not be read. They stay in n and count neither as refused nor as "
+        "answered, so refusal rates are too low rather than too high; the attack success rate takes them as successes.",
+        "Language",
+        side_groups(list(sides), *kinds),
+        tuple(rows),
+        note="Languages without any are not listed.",
+        summary=summary,
+    )
+
+
+def unparsed_summary(figures: Mapping[str, Any]) -> str:
+    """How many verdicts are unparsed, in one line; "" where none is."""
+    sides = {side: cells for side, cells in _cells(figures).items() if cells}
+    counts = {side: sum(map(_unparsed, cells)) for side, cells in sides.items()}
+    if not any(counts.values()):
+        return ""
+    return ", ".join(
+        f"{counts[side]:,} of {sum(cell['n'] for cell in cells):,} replies" + (f" {side}" if len(sides) > 1 else "")
+        for side, cells in sides.items()
+    )
 
 
 def corrected_panel(figures: Mapping[str, Any]) -> Panel | None:
@@ -24,46 +74,74 @@ def corrected_panel(figures: Mapping[str, Any]) -> Panel | None:
     section = figures.get("corrected")
     if not section:
         return None
-    card = figures["judge"]["languages"]
     sides = sides_of(section)
-    columns = ["Language", "n"]
-    for side in sides:
-        columns += [f"observed {side}", "corrected", "95%"]
-    if section["changes"]:
-        columns += ["change", "95%"]
-    columns.append("judge: sensitivity / specificity (labelled)")
-    by_side = {side: {cell["language"]: cell for cell in harmful_rows(section[side])} for side in sides}
+    compared = len(sides) > 1
+    by_side = {side: harmful_rows(section[side]) for side in sides}
     changes = {change["languages"][0]: change for change in section["changes"]}
     rows = []
-    for language in reference_first(by_side["before"], figures["reference"]):
-        row = [label(language), str(by_side["before"][language]["n"])]
+    for tag in reference_first(by_side["before"], figures["reference"]):
+        row = [label(tag), str(by_side["before"][tag]["n"])]
         for side in sides:
-            cell = by_side[side][language]
+            cell = by_side[side][tag]
             valid = cell["rate"] is not None
             row += [
                 rate(cell["observed"]),
                 rate(cell["rate"]) if valid else NOT_VALID,
                 interval(cell["interval"]) if valid else NOT_MEASURED,
             ]
-        if changes:
-            row += _difference(changes.get(language))
-        rows.append((*row, _error(card.get(language))))
-    mean = section["means"].get("harmful")
-    left_out = ""
-    if mean:
-        name = f"Mean of {len(mean['languages'])} others"
-        rows.append((name, "", "", rate(mean["before"]), "", "", rate(mean["after"]), "", *_difference(mean), ""))
-        left_out = f" Left out of the mean: {', '.join(mean['left_out'])}." if mean["left_out"] else ""
+        if compared:
+            row += _change(changes.get(tag))
+        rows.append(tuple(row))
+    totals: tuple[tuple[str, ...], ...] = ()
+    scope = ""
+    if mean := _mean(section):
+        name = f"Mean of {len(mean['languages'])}"
+        figures_of_mean = (
+            ("", rate(mean["before"]), "", "", rate(mean["after"]), "", *_change(mean))
+            if compared
+            else ("", rate(mean["rate"]), interval(mean["interval"]))
+        )
+        totals = ((name, "", *figures_of_mean),)
+        scope = " The mean is over the languages other than the reference"
+        scope += f", without {', '.join(map(label, mean['left_out']))}." if mean["left_out"] else "."
     return Panel(
+        "corrected",
+        "judge",
         "Corrected for the judge's error",
         "What the refusal rates of harmful prompts become when the judge's own error is taken out, with intervals that "
         "carry how well that error is known.",
-        tuple(columns),
+        "Language",
+        (
+            Group("", ("n",)),
+            *side_groups(sides, "observed", "corrected", "95%"),
+            *((Group("Change, corrected", ("change", "95%")),) if compared else ()),
+        ),
         tuple(rows),
-        "Rogan-Gladen estimates; intervals of Lang and Reiczigel, of changes by bootstrap over prompts and labels. "
-        "The error is of other replies than these and taken to be the same before and after; where it was measured on "
-        f"replies written to be hard, the corrected rate is rather too high (docs/judge.md).{left_out}",
+        totals,
+        "Rogan-Gladen estimates; intervals of Lang and Reiczigel"
+        + (", of changes by bootstrap over prompts and labels" if compared else "")
+        + ". Not valid: the judge's error in that language is unknown or too large (table at the end of the page). It "
+        "is of other replies than these"
+        + (" and taken to be the same before and after" if compared else "")
+        + "; where it was measured on replies written to be hard, the corrected rate is rather too high "
+        f"(docs/judge.md).{scope}",
+        corrected_summary(figures),
     )
+
+
+def corrected_summary(figures: Mapping[str, Any]) -> str:
+    """The corrected mean over the languages in one line; "" where there is none."""
+    mean = _mean(figures.get("corrected") or {})
+    if not mean:
+        return ""
+    if "rate" in mean:
+        values = f"{rate(mean['rate'])} ({interval(mean['interval'])})"
+    else:
+        difference, bounds = _change(mean)
+        values = f"{rate(mean['before'])} to {rate(mean['after'])}, {difference} ({bounds})"
+    without = f"; judge not valid in {', '.join(mean['left_out'])}" if mean["left_out"] else ""
+    noun = "language" if len(mean["languages"]) == 1 else "languages"
+    return f"harmful refused {values}, mean of {len(mean['languages'])} {noun}{without}"
 
 
 def second_judge_panel(figures: Mapping[str, Any]) -> Panel | None:
@@ -72,52 +150,75 @@ def second_judge_panel(figures: Mapping[str, Any]) -> Panel | None:
     if not section:
         return None
     sides = sides_of(section)
-    first = {
-        "before": {cell["language"]: cell for cell in harmful_rows(figures["cells"])},
-        "after": {cell["language"]: cell for cell in harmful_rows((figures["comparison"] or {}).get("after", ()))},
-    }
-    second = {side: {cell["language"]: cell for cell in harmful_rows(section[f"cells_{side}"])} for side in sides}
-    columns = ["Language", "n"]
-    for side in sides:
-        columns += [f"agree {side}", "κ", "95%", "harmful refused: first / second"]
+    first = {side: harmful_rows(cells) for side, cells in _cells(figures).items()}
+    second = {side: harmful_rows(section[f"cells_{side}"]) for side in sides}
     rows = []
-    for language in reference_first(section["before"], figures["reference"]):
-        row = [label(language), str(section["before"][language]["n"])]
+    for tag in reference_first(section["before"], figures["reference"]):
+        row = [label(tag), str(section["before"][tag]["n"])]
         for side in sides:
-            found = section[side][language]
+            found = section[side][tag]
             known = found["kappa"] is not None
             row += [
                 rate(found["observed"]),
-                f"{found['kappa']:.2f}" if known else NOT_MEASURED,
-                f"{found['interval'][0]:.2f} to {found['interval'][1]:.2f}" if known else NOT_MEASURED,
-                _two(first[side].get(language), second[side].get(language)),
+                _kappa(found["kappa"]) if known else NOT_MEASURED,
+                " to ".join(map(_kappa, found["interval"])) if known else NOT_MEASURED,
+                *(_refused(judged[side].get(tag)) for judged in (first, second)),
             ]
         rows.append(tuple(row))
     return Panel(
-        "Two judges",
-        f"How far {figures['judge']['name']} and {section['judge']} agree on which replies are refusals, "
-        "over prompts of all kinds.",
-        tuple(columns),
+        "second-judge",
+        "judge",
+        "Second judge",
+        f"How far {figures['judge']['name']} (first) and {section['judge']} (second) agree on which replies are "
+        "refusals, over prompts of all kinds, and the share of harmful prompts that each finds refused.",
+        "Language",
+        (Group("", ("n",)), *side_groups(sides, "agree", "κ", "95%", "first: refused", "second: refused")),
         tuple(rows),
-        "κ: Cohen's, with the large-sample interval; not defined where both judges gave one verdict to every reply.",
+        note="κ: Cohen's, with the large-sample interval; a dash where both judges gave one verdict to every reply.",
+        summary=second_judge_summary(figures),
     )
 
 
-def _two(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> str:
-    if one is None or other is None:
-        return NOT_MEASURED
-    return f"{rate(one['refused'] / one['n'])} / {rate(other['refused'] / other['n'])}"
+def second_judge_summary(figures: Mapping[str, Any]) -> str:
+    """The second judge and its κ in one line; "" where there was none."""
+    section = figures.get("second_judge")
+    if not section:
+        return ""
+    side = sides_of(section)[-1]
+    known = {tag: found["kappa"] for tag, found in section[side].items() if found["kappa"] is not None}
+    if not known:
+        return f"{section['judge']}, κ not defined in any language"
+    worst = min(known, key=lambda tag: known[tag])
+    noun = "language" if len(known) == 1 else "languages"
+    where = f" {side} the edit" if section["after"] else ""
+    return (
+        f"{section['judge']}, κ {_kappa(median(known.values()))}{where} (median of {len(known)} {noun}), "
+        f"lowest {worst} {_kappa(known[worst])}"
+    )
 
 
-def _difference(change: Mapping[str, Any] | None) -> tuple[str, str]:
-    if change is None:
-        return (NOT_MEASURED, NOT_MEASURED)
-    low, high = change["interval"]
-    return (signed(change["difference"]), f"{signed(low)} to {signed(high)}")
+def _cells(figures: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
+    return {"before": figures["cells"], "after": (figures["comparison"] or {}).get("after", [])}
 
 
-def _error(error: Mapping[str, Any] | None) -> str:
-    if error is None:
-        return "not measured"
-    figures = f"{error['sensitivity']:.2f} / {error['specificity']:.2f} ({error['refused']}, {error['answered']})"
-    return figures if error["valid"] else f"{figures}, not valid"
+def _unparsed(cell: Mapping[str, Any]) -> int:
+    # Results from before guard judges lack the count.
+    return int(cell.get("unparsed", 0))
+
+
+def _mean(section: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The mean change of refusal of harmful prompts, or the mean of an audit alone."""
+    mean: Mapping[str, Any] | None = section["means"].get("harmful") if section.get("after") else section.get("mean")
+    return mean
+
+
+def _kappa(value: float) -> str:
+    return f"{value:.2f}".replace("-", "−")
+
+
+def _refused(cell: Mapping[str, Any] | None) -> str:
+    return NOT_MEASURED if cell is None else rate(cell["refused"] / cell["n"])
+
+
+def _change(change: Mapping[str, Any] | None) -> tuple[str, str]:
+    return difference_cells(change["difference"], change["interval"]) if change else (NOT_MEASURED,) * 2

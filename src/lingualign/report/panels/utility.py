@@ -2,69 +2,92 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lingualign.report.panels.panel import (
     NOT_MEASURED,
+    Group,
     Panel,
-    difference_cell,
+    difference_cells,
     reference_first,
+    side_groups,
 )
 from lingualign.report.wording import interval, label, p_value, rate
 
 
 def perplexity_panel(figures: Mapping[str, Any]) -> Panel | None:
-    """Perplexity of harmless prompts, drift from the base model, and what the replies look like."""
+    """Perplexity of harmless prompts, and the edited model's drift from its base."""
     section = figures.get("utility")
-    if not section or not (section["perplexity"] or section["generation"]):
+    if not section or not section["perplexity"]:
         return None
     scores = {row["language"]: row for row in section["perplexity"]}
-    replies = {row["language"]: row for row in section["generation"]}
     comparison = section["comparison"]
     ratios = {row["language"]: row["ratio"] for row in comparison["perplexity"]} if comparison else {}
     drift = {row["language"]: row for row in comparison["divergence"]} if comparison else {}
-    later = {row["language"]: row["after"] for row in comparison["generation"]} if comparison else {}
-    columns = ["Language", "n", "perplexity", "bits / byte"]
-    if comparison:
-        columns += ["perplexity, after / before (95%)", "KL, nats a token (95%)", "same top token"]
-    columns += ["distinct-2", "repetitive", "finished", "tokens"]
     rows = []
-    for tag in reference_first({**scores, **replies}, figures["reference"]):
-        score = scores.get(tag)
-        row = [label(tag), str((score or replies[tag])["n"])]
-        row += [f"{score['per_token']:.1f}", rate(score["bits_per_byte"])] if score else [NOT_MEASURED] * 2
+    for tag in reference_first(scores, figures["reference"]):
+        score = scores[tag]
+        row = [label(tag), str(score["n"]), f"{score['per_token']:.1f}", rate(score["bits_per_byte"])]
         if comparison:
-            moved = drift.get(tag)
-            row += [
-                _estimate(ratios.get(tag)),
-                _estimate(moved["kl"] if moved else None),
-                rate(moved["agreement"]["value"]) if moved else NOT_MEASURED,
-            ]
-        row += _reply_figures(replies.get(tag), later.get(tag))
+            row += _moved(ratios.get(tag), drift.get(tag))
         rows.append(tuple(row))
+    totals: tuple[tuple[str, ...], ...] = ()
     if comparison and comparison["mean_perplexity_ratio"]:
-        mean = comparison["mean_divergence"]
-        rows.append(
-            (
-                "Mean",
-                "",
-                "",
-                "",
-                _estimate(comparison["mean_perplexity_ratio"]),
-                _estimate(mean["kl"] if mean else None),
-                rate(mean["agreement"]["value"]) if mean else NOT_MEASURED,
-                *[""] * 4,
-            )
-        )
+        mean = _moved(comparison["mean_perplexity_ratio"], comparison["mean_divergence"])
+        totals = (("Mean", "", "", "", *mean),)
+    drifted = (
+        Group("Perplexity, after / before", ("ratio", "95%")),
+        Group("Drift from the base model", ("KL", "95%", "same token")),
+    )
     return Panel(
-        "Utility and damage",
-        "Harmless prompts: how well the model predicts them, how far an edit moves it from its base over its own first "
-        "reply tokens, and what its replies look like.",
-        tuple(columns),
+        "utility",
+        "utility",
+        "Utility and damage" if comparison else "Perplexity",
+        "How well the model predicts harmless prompts, and how far the edit moves it from its base over the first "
+        "tokens of the base's own replies to them."
+        if comparison
+        else "How well the model predicts harmless prompts.",
+        "Language",
+        (Group("", ("n", "perplexity", "bits / byte")), *(drifted if comparison else ())),
         tuple(rows),
-        "Perplexity is per token and compares before and after, bits per byte compare languages. distinct-2: different "
-        "token pairs over all, in the replies of a language. Two figures: before → after.",
+        totals,
+        "Perplexity is per token and depends on the tokenizer; bits per byte compare languages."
+        + (
+            " KL: of the edited model from its base, nats a token. Same token: share of tokens for which both find the "
+            "same one likeliest. Intervals: bootstrap over prompts."
+            if comparison
+            else ""
+        ),
+    )
+
+
+def generation_panel(figures: Mapping[str, Any]) -> Panel | None:
+    """What the replies to harmless prompts look like."""
+    section = figures.get("utility")
+    if not section or not section["generation"]:
+        return None
+    comparison = section["comparison"]
+    replies = {"before": {row["language"]: row for row in section["generation"]}}
+    if comparison:
+        replies["after"] = {row["language"]: row["after"] for row in comparison["generation"]}
+    return Panel(
+        "harmless-replies",
+        "utility",
+        "Replies to harmless prompts",
+        "Whether the model still writes: a damaged one repeats itself, does not come to an end, or uses few words.",
+        "Language",
+        (Group("", ("n",)), *side_groups(list(replies), "distinct-2", "repetitive", "finished", "tokens")),
+        tuple(
+            (
+                label(tag),
+                str(replies["before"][tag]["n"]),
+                *(text for side in replies.values() for text in _look(side[tag])),
+            )
+            for tag in reference_first(replies["before"], figures["reference"])
+        ),
+        note="distinct-2: different pairs of neighbouring tokens over all pairs, in a language's replies together; it "
+        "falls as replies get longer. Repetitive, finished: shares of replies. Tokens: mean length, cut at the limit.",
     )
 
 
@@ -76,51 +99,74 @@ def tasks_panel(figures: Mapping[str, Any]) -> Panel | None:
     comparison = section["comparison"]
     rows: tuple[tuple[str, ...], ...]
     if comparison:
-        columns: tuple[str, ...] = ("Task", "n", "before", "after", "difference (95%)", "p (Holm)")
-        rows = tuple(
-            (
-                task["name"],
-                str(task["n"]),
-                f"{task['before']:.3f} ± {task['before_stderr']:.3f}",
-                f"{task['after']:.3f} ± {task['after_stderr']:.3f}",
-                difference_cell(task["difference"], task["interval"]),
-                p_value(task["p_adjusted"]),
-            )
-            for task in comparison["tasks"]
+        groups: tuple[Group, ...] = (
+            Group("", ("metric", "n")),
+            Group("Before", ("value", "± s.e.")),
+            Group("After", ("value", "± s.e.")),
+            Group("Difference, paired", ("change", "95%", "p (Holm)")),
         )
-    else:
-        columns = ("Task", "metric", "n", "value ± standard error", "95%")
         rows = tuple(
             (
                 task["name"],
                 task["metric"],
                 str(task["n"]),
-                f"{task['value']:.3f} ± {task['stderr']:.3f}",
+                *_value(task["before"], task["before_stderr"]),
+                *_value(task["after"], task["after_stderr"]),
+                *difference_cells(task["difference"], task["interval"]),
+                p_value(task["p_adjusted"]),
+            )
+            for task in comparison["tasks"]
+        )
+    else:
+        groups = (Group("", ("metric", "n", "value", "± s.e.", "95%")),)
+        rows = tuple(
+            (
+                task["name"],
+                task["metric"],
+                str(task["n"]),
+                *_value(task["value"], task["stderr"]),
                 interval(task["interval"]),
             )
             for task in section["tasks"]
         )
     return Panel(
+        "benchmarks",
+        "utility",
         "Benchmarks",
-        "Tasks of lm-evaluation-harness on the model in memory, documents paired before and after.",
-        columns,
+        "Tasks of lm-evaluation-harness on the model in memory"
+        + (", paired by document before and after." if comparison else "."),
+        "Task",
+        groups,
         rows,
-        "Versions, few-shot numbers and settings are in result.json; figures of other settings are not comparable.",
+        note="± s.e.: standard error as the harness gives it. Versions, few-shot numbers and settings are in "
+        "result.json; figures of other settings are not comparable.",
     )
 
 
-def _estimate(estimate: Mapping[str, Any] | None) -> str:
+def _moved(ratio: Mapping[str, Any] | None, drift: Mapping[str, Any] | None) -> list[str]:
+    return [
+        *_estimate(ratio),
+        *_estimate(drift["kl"] if drift else None),
+        rate(drift["agreement"]["value"]) if drift else NOT_MEASURED,
+    ]
+
+
+def _estimate(estimate: Mapping[str, Any] | None) -> Sequence[str]:
     if estimate is None:
-        return NOT_MEASURED
+        return (NOT_MEASURED,) * 2
     low, high = estimate["interval"]
-    return f"{estimate['value']:.3f} ({low:.3f} to {high:.3f})"
+    return (f"{estimate['value']:.3f}", f"{low:.3f}–{high:.3f}")
 
 
-def _reply_figures(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> list[str]:
-    if before is None:
-        return [NOT_MEASURED] * 4
-    found = []
-    for key, digits in (("distinct_2", 2), ("repetitive", 2), ("finished", 2), ("mean_tokens", 0)):
-        ends = [f"{side[key]:.{digits}f}" for side in (before, after) if side is not None]
-        found.append(" → ".join(ends))
-    return found
+def _look(row: Mapping[str, Any]) -> Sequence[str]:
+    return (
+        rate(row["distinct_2"]),
+        rate(row["repetitive"]),
+        rate(row["finished"]),
+        f"{row['mean_tokens']:.0f}",
+    )
+
+
+def _value(value: float, error: float | None) -> Sequence[str]:
+    # A single document has no standard error.
+    return (f"{value:.3f}", NOT_MEASURED if error is None else f"{error:.3f}")

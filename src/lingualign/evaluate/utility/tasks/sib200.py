@@ -5,19 +5,26 @@ The question and the topics are English, the sentence is in the language under t
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 from lingualign.data.benchmarks import load_benchmark
 
+#: Of the order of the sentences.
+ORDER_SEED = 0
 TOPICS = ("science/technology", "travel", "politics", "sports", "health", "entertainment", "geography")
 
 
 def sib200_documents(data: str, language: str) -> list[dict[str, Any]]:
-    """Query, topics and the label of each of the 204 test sentences.
+    """Query, topics and the label of each of the 204 test sentences, in one mixed order for all languages.
+
+    The files are sorted by topic, so the first 50 sentences would be all of one.
 
     Raises:
         DataError: a file is missing or damaged.
     """
+    prompts = list(load_benchmark("sib200", data, part="test", languages=[language]))
+    random.Random(ORDER_SEED).shuffle(prompts)
     return [
         {
             "query": (
@@ -27,5 +34,5 @@ def sib200_documents(data: str, language: str) -> list[dict[str, Any]]:
             "choices": list(TOPICS),
             "label": TOPICS.index(prompt.category),
         }
-        for prompt in load_benchmark("sib200", data, part="test", languages=[language])
+        for prompt in prompts
     ]
