@@ -91,6 +91,7 @@ class UtilitySettings(_Settings):
         tasks: `lingualign_xcopa_TAG`, `lingualign_sib200_TAG`, or any task or group of lm-evaluation-harness.
         data: folder that holds `xcopa` and `sib200`, for the first two.
         limit: only the first documents of each task.
+        seeds: only the first harmless seeds, for perplexity and divergence.
         chat_template: whether tasks are put into the model's chat template; lm-evaluation-harness leaves it out.
         perplexity: whether the perplexity of harmless prompts is measured.
         kl_tokens: reply tokens over which an edited model is compared with its base; 0 leaves that out.
@@ -100,6 +101,7 @@ class UtilitySettings(_Settings):
     tasks: tuple[str, ...] = ()
     data: str | None = None
     limit: int | None = Field(default=None, ge=1)
+    seeds: int | None = Field(default=None, ge=1)
     chat_template: bool = False
     perplexity: bool = True
     kl_tokens: int = Field(default=16, ge=0)

@@ -140,8 +140,8 @@ def make_plan(config: RunConfig, prompts: RunPrompts, out: Path, job: Job = "run
     seconds = {} if job == "edit" else {"audit before": audit_seconds}
     # Perplexity reads the harmless prompts; divergence has the base answer them and both models read the replies.
     # How long tasks take depends on their documents, which are not read here.
-    texts = [] if job == "edit" else [prompt for prompt in prompts.report if prompt.kind == "harmless"]
-    harmless = lengths(texts) if texts else []
+    texts = prompts.report.where(kinds=["harmless"]).limited(config.utility.seeds)
+    harmless = [] if job == "edit" or not texts else lengths(list(texts))
     scoring = 2 * (working + embeddings) * sum(harmless) / (PROMPT_EFFICIENCY * flops)
     drift = config.utility.kl_tokens * len(harmless)
     drifting = 2 * (working + embeddings) * drift * (1 / REPLY_EFFICIENCY + 2 / PROMPT_EFFICIENCY) / flops

@@ -106,7 +106,7 @@ def measure_utility(
         FingerprintMismatch: the file is of other texts, or the edit of another model.
         ConfigError, DataError, MissingDependency: a task cannot be run; see `run_task`.
     """
-    texts = prompts.where(kinds=["harmless"])
+    texts = prompts.where(kinds=["harmless"]).limited(settings.seeds)
     by_language = {language: texts.where(languages=[language]) for language in texts.languages}
     stored = read_utility(path)
     tasks, perplexity, divergence = dict(stored.tasks), dict(stored.perplexity), dict(stored.divergence)
