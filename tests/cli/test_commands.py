@@ -60,7 +60,7 @@ def test_json_is_one_document(
     assert document["languages"] == list(LANGUAGES)
     assert len(document["cells"]) == len(LANGUAGES) * 3
     assert [row["tensor"].split(".")[2] for row in document["edit"]["diagnostics"]] == ["1", "2"]
-    assert {"audit before", "edit", "audit after", "utility"} <= document["timings"].keys()
+    assert {"audit before", "edit", "audit after", "utility before", "utility after"} <= document["timings"].keys()
 
 
 def test_quiet_prints_verdict_what_it_rests_on_and_paths_only(
