@@ -15,6 +15,7 @@ Along a ray D(tμ)/t tends to E_x max_y Σ_j μ_j h_j(x, y), so a minimum exists
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,7 +86,7 @@ def dual_at(
     policy = torch.exp(tilt - normaliser[:, None])
     means = torch.einsum("nm,jnm->jn", policy, constraints)
     centred = constraints - means[:, :, None]
-    value = beta * float((weights * normaliser).sum() - weights.sum() * torch.tensor(float(samples)).log())
+    value = beta * float(weights @ (normaliser - math.log(samples)))
     hessian = torch.einsum("n,nm,jnm,knm->jk", weights, policy, centred, centred) / beta
     return DualPoint(value, means @ weights, hessian, policy)
 
@@ -115,7 +116,7 @@ def joint_room(constraints: Tensor, prompt_weights: Tensor | None = None) -> flo
         [sparse.kron(sparse.eye_array(prompts), np.ones((1, samples))), sparse.csr_array((prompts, 1))]
     )
     bounds: Any = [*[(0.0, None)] * (prompts * samples), (None, None)]
-    result = linprog(
+    result: Any = linprog(
         np.r_[np.zeros(prompts * samples), -1.0],
         A_ub=np.c_[-values, np.ones(count)],
         b_ub=np.zeros(count),
@@ -124,7 +125,7 @@ def joint_room(constraints: Tensor, prompt_weights: Tensor | None = None) -> flo
         bounds=bounds,
         method="highs",
     )
-    return float(-result.fun)
+    return float(result.x[-1])
 
 
 def minimise_dual(

@@ -158,10 +158,9 @@ class Soteria:
             if not heads:
                 continue
             weight = original(output.parameter)
-            delta, residual = self._delta(output, heads, vector, weight)
+            delta, residual, change = self._delta(output, heads, vector, weight)
             deltas[output.parameter] = delta
             base[output.parameter] = tensor_fingerprint(weight)
-            change = float((delta.out_factor @ delta.in_factor.T).norm())
             diagnostics.append(
                 {
                     "tensor": output.parameter,
@@ -241,8 +240,8 @@ class Soteria:
 
     def _delta(
         self, output: AttentionOutput, heads: Sequence[int], vector: HarmVector, weight: Tensor
-    ) -> tuple[LowRankDelta, float]:
-        """−λ (θ_harm − θ_base) on the heads' columns, and the share of its norm that the rank limit leaves out."""
+    ) -> tuple[LowRankDelta, float, float]:
+        """−λ (θ_harm − θ_base) on the heads' columns; the share of its norm that the rank limit leaves out; ‖ΔW‖."""
         name = output.parameter
         harm, base = vector.harm(name), weight if vector.base is None else vector.base(name)
         if harm.shape != weight.shape or base.shape != weight.shape:
@@ -254,7 +253,8 @@ class Soteria:
         block = -self.lam * (harm.cpu().float() - base.cpu().float())[:, columns]
         out_factor, in_factor, residual = _factors(block, self.rank)
         shape = (weight.shape[0], weight.shape[1])
-        return LowRankDelta(out_factor, in_factor, shape, columns=columns), residual
+        change = float(block.norm()) * (1.0 - residual**2) ** 0.5
+        return LowRankDelta(out_factor, in_factor, shape, columns=columns), residual, change
 
 
 def _factors(block: Tensor, rank: int | None) -> tuple[Tensor, Tensor, float]:
