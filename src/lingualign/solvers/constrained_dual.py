@@ -81,13 +81,14 @@ def dual_at(
     """
     count, samples = reward.shape
     weights = reward.new_full((count,), 1.0 / count) if prompt_weights is None else prompt_weights
-    tilt = (reward + torch.einsum("j,jnm->nm", multipliers, constraints)) / beta
+    tilt = (reward + torch.tensordot(multipliers, constraints, 1)) / beta
     normaliser = torch.logsumexp(tilt, 1)
     policy = torch.exp(tilt - normaliser[:, None])
-    means = torch.einsum("nm,jnm->jn", policy, constraints)
-    centred = constraints - means[:, :, None]
+    means = (policy * constraints).sum(2)
     value = beta * float(weights @ (normaliser - math.log(samples)))
-    hessian = torch.einsum("n,nm,jnm,knm->jk", weights, policy, centred, centred) / beta
+    # Centred first: the difference of second moments would lose a small variance.
+    centred = (constraints - means[:, :, None]).flatten(1)
+    hessian = (centred * (weights[:, None] * policy).flatten()) @ centred.T / beta
     return DualPoint(value, means @ weights, hessian, policy)
 
 
