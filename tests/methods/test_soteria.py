@@ -245,6 +245,8 @@ def test_what_cannot_work_is_one_line(tiny_model: Any) -> None:
         Soteria(languages=["en"]).fit(model, tokenizer, itself, effects=effects)
     with pytest.raises(ConfigError, match="no indirect effects for th"):
         Soteria(languages=["th"]).fit(model, tokenizer, itself, effects=effects)
+    with pytest.raises(ConfigError, match="measure them on this model"):
+        Soteria(languages=["en"]).fit(model, tokenizer, itself, effects={"en": torch.eye(5)})
     with pytest.raises(DataError, match="have no yo"):
         Soteria(languages=["yo"]).fit(model, tokenizer, itself)
     with pytest.raises(UnsupportedModel, match="of the edited model's architecture"):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lingualign.errors import UnsupportedModel
-from lingualign.models.locate import locate_mlps
 
 if TYPE_CHECKING:
     from torch import nn
@@ -43,33 +42,30 @@ def locate_attention_outputs(model: nn.Module) -> list[AttentionOutput]:
     """The attention output matrix of every block, shallow to deep; head counts and sizes are the configuration's.
 
     Raises:
-        UnsupportedModel: a block has none, or more than one, or its width is not heads times head size.
+        UnsupportedModel: not every block has just one, or its width is not heads times head size.
     """
     from torch import nn
 
-    text_config = getattr(model, "config").get_text_config()  # noqa: B009 (nn.Module declares no config)
+    config: Any = model.config
+    text_config = config.get_text_config()
     heads: int = text_config.num_attention_heads
     head_size: int = getattr(text_config, "head_dim", None) or text_config.hidden_size // heads
-    located = []
-    for mlp in locate_mlps(model):
-        found = {
-            f"{mlp.block}.{path}": module
-            for path, module in model.get_submodule(mlp.block).named_modules()
-            if isinstance(module, nn.Linear)
-            and path.rpartition(".")[2] in _NAMES
-            and module.out_features == mlp.hidden_size
-            and f"{mlp.block}.{path}" != mlp.down
-        }
-        if len(found) != 1:
+    found = {
+        path: module.in_features
+        for path, module in model.named_modules()
+        if isinstance(module, nn.Linear)
+        and path.rpartition(".")[2] in _NAMES
+        and module.out_features == text_config.hidden_size
+    }
+    if len(found) != text_config.num_hidden_layers:
+        raise UnsupportedModel(
+            f"{type(model).__name__} has {text_config.num_hidden_layers} blocks and {len(found)} attention output "
+            f"matrices (linear layers named {', '.join(sorted(_NAMES))}); its heads cannot be edited"
+        )
+    for path, width in found.items():
+        if width != heads * head_size:
             raise UnsupportedModel(
-                f"block {mlp.block} of {type(model).__name__} holds {len(found)} attention output matrices where one "
-                "is needed; lingualign finds them in models whose attention ends in one linear layer"
+                f"{path} has {width} inputs, but the configuration says {heads} heads of size {head_size}; "
+                "heads can only be edited where all are of one size"
             )
-        path, linear = found.popitem()
-        if linear.in_features != heads * head_size:
-            raise UnsupportedModel(
-                f"{path} has {linear.in_features} inputs, but the configuration says {heads} heads of size {head_size};"
-                " lingualign needs models whose heads are all of one size"
-            )
-        located.append(AttentionOutput(path, heads, head_size))
-    return located
+    return [AttentionOutput(path, heads, head_size) for path in found]

@@ -148,7 +148,7 @@ class Soteria:
         outputs = locate_attention_outputs(model)
         found = dict(effects) if effects is not None else self._effects(model, tokenizer, tasks, progress)
         identified = time.monotonic()
-        chosen = self._choose(found)
+        chosen = self._choose(found, (len(outputs), outputs[0].heads))
         deltas: dict[str, LowRankDelta] = {}
         base: dict[str, str] = {}
         diagnostics = []
@@ -222,10 +222,16 @@ class Soteria:
             for language, found in wanted.items()
         }
 
-    def _choose(self, effects: Mapping[str, Tensor]) -> frozenset[Head]:
+    def _choose(self, effects: Mapping[str, Tensor], shape: tuple[int, int]) -> frozenset[Head]:
         missing = [language for language in self.languages if language not in effects]
         if missing:
             raise ConfigError(f"there are no indirect effects for {', '.join(missing)}; measure them or leave it out")
+        for language in self.languages:
+            if effects[language].shape != shape:
+                raise ConfigError(
+                    f"the effects for {language} are of shape {tuple(effects[language].shape)}, but the model has {shape} "
+                    "layers and heads; measure them on this model"
+                )
         chosen = group_heads(
             {language: top_heads(effects[language], self.share) for language in self.languages}, self.group_minimum
         )
@@ -233,7 +239,7 @@ class Soteria:
             raise ConfigError("no head is among the top heads of enough languages; raise share or lower group_minimum")
         if self.heads == "functional":
             return chosen
-        layers, heads = effects[self.languages[0]].shape
+        layers, heads = shape
         generator = torch.Generator().manual_seed(self.seed)
         drawn = torch.randperm(layers * heads, generator=generator)[: len(chosen)].tolist()
         return frozenset((index // heads, index % heads) for index in drawn)
