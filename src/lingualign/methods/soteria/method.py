@@ -227,10 +227,11 @@ class Soteria:
         if missing:
             raise ConfigError(f"there are no indirect effects for {', '.join(missing)}; measure them or leave it out")
         for language in self.languages:
-            if effects[language].shape != shape:
+            found = tuple(effects[language].shape)
+            if found != shape:
                 raise ConfigError(
-                    f"the effects for {language} are of shape {tuple(effects[language].shape)}, but the model has {shape} "
-                    "layers and heads; measure them on this model"
+                    f"the effects for {language} are of {found} layers and heads, the model has {shape}; "
+                    "measure them on this model"
                 )
         chosen = group_heads(
             {language: top_heads(effects[language], self.share) for language in self.languages}, self.group_minimum
