@@ -1,1 +1,2 @@
-"""Linear algebra of the closed-form edit. Pure torch; imports nothing of lingualign but its errors."""
+"""Linear algebra of the closed-form edit, and the dual of constrained alignment. Imports nothing of lingualign but its
+errors."""
