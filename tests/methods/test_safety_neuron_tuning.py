@@ -13,7 +13,7 @@ from lingualign.edit import Edit
 from lingualign.errors import ConfigError, DataError, UnsupportedModel
 from lingualign.methods.neuron_scores.removal import query_key_importance, removal_importance
 from lingualign.methods.safety_neuron_tuning import SafetyNeuronTuning
-from lingualign.models.chat import encode_chats
+from lingualign.models.chat import EncodedChat, encode_chats
 from lingualign.models.projections import ROLES, Projection, locate_projections
 
 HARMFUL = {
@@ -309,3 +309,43 @@ def test_attention_without_separate_maps_is_named(tiny: Any) -> None:
     with pytest.raises(UnsupportedModel, match=r"model\.layers\.1 .* has 0 modules named q_proj"):
         locate_projections(model)
     assert len(locate_projections(model, ("up", "down"))) == 8
+
+
+@pytest.mark.parametrize("family", ["Gemma3Text", "Qwen2", "Olmo2"])
+def test_other_attentions_are_recorded_as_they_are(family: str) -> None:
+    """Sliding windows and norms of queries and keys (Gemma 3), biases (Qwen 2), norms behind the layer (OLMo 2)."""
+    import transformers
+
+    config = getattr(transformers, f"{family}Config")(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        initializer_range=0.3,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        **(
+            {"head_dim": 16, "sliding_window": 3, "layer_types": ["sliding_attention", "full_attention"]}
+            if "Gemma" in family
+            else {}
+        ),
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = getattr(transformers, f"{family.removesuffix('Text')}ForCausalLM")(config).eval()
+    ids = tuple(range(3, 15))
+    own = captured(model, "model.layers.1", ids)
+    seen: list[Tensor] = []
+    handle = model.model.layers[1].register_forward_hook(
+        lambda _m, _a, output: seen.append(output[0] if isinstance(output, tuple) else output)
+    )
+    rows = removal_importance(model, [EncodedChat(ids, (0, 12), 12)], locate_projections(model))
+    handle.remove()
+    torch.testing.assert_close(seen[0][0] if seen[0].dim() == 3 else seen[0], own, rtol=1e-3, atol=1e-3)
+    for projection, values in rows.items():
+        weight = model.get_parameter(projection.parameter)
+        assert values.shape == (1, weight.shape[0 if projection.axis == "rows" else 1])
+        assert bool(torch.isfinite(values).all())
