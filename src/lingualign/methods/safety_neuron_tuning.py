@@ -42,7 +42,7 @@ TRAINED: Final[dict[Variant, tuple[Role, ...]]] = {
     "SS": ("query", "key", "value", "output", "gate", "up", "down"),
 }
 #: What differs from the publications, for the manifest; in full in docs/methods/safety-neuron-tuning.md.
-DIFFERENCES: Final = (
+FAITHFULNESS: Final = (
     "the paper's layer-wise score, not the released code's",
     "prompts in the model's chat template, foundation text included",
     "slices trained in float32 beside frozen weights instead of masked gradients",
@@ -100,7 +100,7 @@ class SafetyNeuronTuning:
 
     def settings(self) -> dict[str, Any]:
         """All parameters as plain values."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
+        return {**vars(self), "roles": list(self.roles), "layers": None if self.layers is None else list(self.layers)}
 
     def fit(
         self,
@@ -157,7 +157,7 @@ class SafetyNeuronTuning:
             "citation": CITATIONS[self.variant],
             "lingualign": __version__,
             "settings": self.settings(),
-            "differences": list(DIFFERENCES),
+            "faithfulness": list(FAITHFULNESS),
             "reference": reference,
             "languages": list(harmful),
             "examples": len(examples),

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from lingualign.errors import UnsupportedModel
 from lingualign.models.chat import EncodedChat
+from lingualign.models.locate import locate_mlps
 from lingualign.models.projections import ATTENTION, Projection
 
 _NAME: Final = "lingualign_recorded"
@@ -134,8 +135,6 @@ def removal_importance(
 
 def _downs(model: Any, projections: Sequence[Projection]) -> dict[int, nn.Module]:
     """`down_proj` of each layer that has an MLP map among the projections."""
-    from lingualign.models.locate import locate_mlps
-
     layers = {projection.layer for projection in projections if projection.role not in ATTENTION}
     return {layer: model.get_submodule(mlp.down) for layer, mlp in enumerate(locate_mlps(model)) if layer in layers}
 
