@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lingualign.edit import Edit
-from lingualign.errors import ConfigError, DataError, UnsupportedModel
+from lingualign.errors import ConfigError, DataError, NumericalError, UnsupportedModel
 from lingualign.methods.neuron_scores.removal import query_key_importance, removal_importance
 from lingualign.methods.safety_neuron_tuning import SafetyNeuronTuning
 from lingualign.models.chat import EncodedChat, encode_chats
@@ -313,6 +313,20 @@ def test_attention_without_separate_maps_is_named(tiny: Any) -> None:
     with pytest.raises(UnsupportedModel, match=r"model\.layers\.1 .* has 0 modules named q_proj"):
         locate_projections(model)
     assert len(locate_projections(model, ("up", "down"))) == 8
+
+
+def test_what_cannot_be_scored_is_named(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokenizer = tiny
+    chats = encode_chats(tokenizer, HARMFUL["en"])
+    with monkeypatch.context() as patch:
+        # As in a model whose attention is its own code.
+        patch.setattr(model, "set_attn_implementation", lambda _name: None)
+        with pytest.raises(UnsupportedModel, match="q_proj was not recorded"):
+            removal_importance(model, chats, locate_projections(model))
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight[4, 4] = float("nan")
+    with pytest.raises(NumericalError, match=r"layers\.1\.mlp"):
+        removal_importance(model, chats, locate_projections(model, ("up",)))
 
 
 @pytest.mark.parametrize("family", ["Gemma3Text", "Qwen2", "Olmo2"])

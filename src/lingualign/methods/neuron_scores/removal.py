@@ -20,10 +20,10 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from lingualign.errors import UnsupportedModel
+from lingualign.errors import NumericalError, UnsupportedModel
 from lingualign.models.chat import EncodedChat
 from lingualign.models.locate import locate_mlps
-from lingualign.models.projections import ATTENTION, Projection
+from lingualign.models.projections import ATTENTION, Projection, Role
 
 _NAME: Final = "lingualign_recorded"
 
@@ -87,30 +87,27 @@ def removal_importance(
         on_chat: called with the number of chats done, for progress.
 
     Raises:
+        NumericalError: an importance is NaN or infinite.
         UnsupportedModel: the model's attention cannot be recorded.
     """
     found: dict[Projection, list[Tensor]] = {projection: [] for projection in projections}
-    by_module: dict[nn.Module, list[Projection]] = {}
+    by_module: dict[nn.Module, dict[Role, Projection]] = {}
     for projection in projections:
         if projection.role in ATTENTION:
-            by_module.setdefault(model.get_submodule(projection.module.rpartition(".")[0]), []).append(projection)
+            attention_module = model.get_submodule(projection.module.rpartition(".")[0])
+            by_module.setdefault(attention_module, {})[projection.role] = projection
 
     def attention(module: Any, query: Tensor, key: Tensor, mask: Tensor, scaling: float, attended: Tensor) -> None:
-        if module not in by_module:
-            return
-        weight = module.o_proj.weight.float()
-        values = dict(
-            zip(
-                ATTENTION,
-                (
-                    *query_key_importance(query, key, mask, scaling),
-                    *value_output_importance(attended, weight, key.shape[0]),
-                ),
-                strict=True,
+        asked = by_module.get(module, {})
+        values: dict[Role, Tensor] = {}
+        if asked.keys() & {"query", "key"}:
+            values["query"], values["key"] = query_key_importance(query, key, mask, scaling)
+        if asked.keys() & {"value", "output"}:
+            values["value"], values["output"] = value_output_importance(
+                attended, module.o_proj.weight.float(), key.shape[0]
             )
-        )
-        for projection in by_module[module]:
-            found[projection].append(values[projection.role].flatten().cpu())
+        for role, projection in asked.items():
+            found[projection].append(values[role].flatten().cpu())
 
     device = next(model.parameters()).device
     with ExitStack() as stack:
@@ -130,7 +127,19 @@ def removal_importance(
             model(input_ids=torch.tensor([chat.ids], device=device), use_cache=False, logits_to_keep=1)
             if on_chat is not None:
                 on_chat(index + 1)
-    return {projection: torch.stack(rows) for projection, rows in found.items()}
+    if unseen := [projection.module for projection, rows in found.items() if not rows]:
+        raise UnsupportedModel(
+            f"{unseen[0]} was not recorded: {type(model).__name__} does not use transformers' attention interface; "
+            "leave the attention out (roles gate, up, down)"
+        )
+    importance = {projection: torch.stack(rows) for projection, rows in found.items()}
+    for projection, rows in importance.items():
+        if not bool(torch.isfinite(rows).all()):
+            raise NumericalError(
+                f"the importance of {projection.module} holds NaN or infinite values; "
+                "load the model in float32 and check its weights"
+            )
+    return importance
 
 
 def _downs(model: Any, projections: Sequence[Projection]) -> dict[int, nn.Module]:
