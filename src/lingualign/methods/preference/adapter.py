@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import warnings
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -111,12 +112,14 @@ class Trainee:
         )
 
     def add_adapter(self) -> None:
-        """Adds LoRA layers to the copy, B = 0; does nothing for full fine-tuning. Draws from torch's global generator."""
+        """Adds LoRA layers to the copy, B = 0, A from torch's global generator; nothing for full fine-tuning."""
         config = self.lora_config()
         if config is not None:
             from peft import get_peft_model
 
-            get_peft_model(self.network, config)
+            # PEFT still reads names that transformers has deprecated.
+            with warnings.catch_warnings(action="ignore", category=FutureWarning):
+                get_peft_model(self.network, config)
 
     def parameters(self) -> list[nn.Parameter]:
         """What is trained."""

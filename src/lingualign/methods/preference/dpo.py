@@ -8,6 +8,7 @@ second copy over the same weights.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Sequence
 from typing import Any, Final
@@ -86,9 +87,11 @@ class DPO:
         ]
 
         def make(options: dict[str, Any], data: Any, callbacks: list[Any]) -> Any:
-            from trl import DPOConfig, DPOTrainer
+            from trl.trainer.dpo_config import DPOConfig
+            from trl.trainer.dpo_trainer import DPOTrainer
 
-            class TokenisedDPOTrainer(DPOTrainer):  # type: ignore[misc]  # TRL is untyped
+            class TokenisedDPOTrainer(DPOTrainer):
+                # The data are tokenised; of its trainers only this one has no option for that.
                 def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
                     return dataset
 
@@ -98,7 +101,8 @@ class DPO:
                 None if trainee.tuning == "lora" else shared_copy(model),
                 DPOConfig(beta=self.beta, **options),
                 train_dataset=data,
-                processing_class=tokenizer,
+                # Trainers may set its special tokens.
+                processing_class=copy.deepcopy(tokenizer),
                 callbacks=callbacks,
                 peft_config=trainee.lora_config(),
             )
@@ -116,7 +120,8 @@ class DPO:
                 "engine": "trl",
                 "faithfulness": FAITHFULNESS,
                 "settings": self.settings(),
-                "pairs": {**checked.counts(), "too_long": len(sides) - len(encoded), "trained": len(encoded)},
+                **checked.described(too_long=len(sides) - len(encoded)),
+                "examples": len(encoded),
                 "model_fingerprint": fingerprint,
                 "seconds": {"total": round(time.monotonic() - started, 2)},
             },

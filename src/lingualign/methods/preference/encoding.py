@@ -89,8 +89,9 @@ def reply_log_probs(model: Any, chats: Sequence[EncodedChat], pad_id: int) -> tu
     logits = model(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).logits[:, :-1]
     targets = ids[:, 1:][predicts].to(device)
     values = -torch.nn.functional.cross_entropy(logits[predicts.to(device)].float(), targets, reduction="none")
-    rows = predicts.nonzero()[:, 0].to(device)
-    return values.new_zeros(len(chats)).index_add(0, rows, values), predicts.sum(1).to(device)
+    # Not index_add, whose order of addition varies on a GPU.
+    table = values.new_zeros(predicts.shape).masked_scatter(predicts.to(device), values)
+    return table.sum(1), predicts.sum(1).to(device)
 
 
 def representations(model: Any, chats: Sequence[EncodedChat], pad_id: int, kind: Representation) -> Tensor:

@@ -83,7 +83,7 @@ class Frozen:
     """What the frozen model gives for one reference preference: RG^d, and the states (2, H) of chosen and rejected."""
 
     gap: float
-    states: Tensor | None
+    states: Tensor
 
 
 class MPO:
@@ -167,9 +167,8 @@ class MPO:
                 states = representations(
                     trainee.network, both([encoded[side] for side in sources]), pad_id, self.representation
                 )
-                held = torch.stack([value for side in sources if (value := frozen[side].states) is not None], 1)
-                change = representation_loss(states, held.flatten(0, 1).to(states.device))
-                losses["representation_loss"] = self.representation_weight * change
+                held = torch.stack([frozen[side].states for side in sources], 1).flatten(0, 1)
+                losses["representation_loss"] = self.representation_weight * representation_loss(states, held)
             return losses
 
         trained = train(trainee, len(kept), loss, self.training, progress)
@@ -177,7 +176,8 @@ class MPO:
             encoded[pair.target].tokens + (encoded[pair.reference].tokens if self.representation_weight else 0)
             for pair in kept
         )
-        trained.reference_tokens = sum(item.tokens for item in references.values())
+        # One pass for the gap, one for the states.
+        trained.reference_tokens = 2 * sum(item.tokens for item in references.values())
         return trained_edit(
             trainee,
             trained,
@@ -188,12 +188,10 @@ class MPO:
                 "engine": "lingualign",
                 "faithfulness": FAITHFULNESS,
                 "settings": self.settings(),
-                "pairs": {
-                    **checked.counts(),
-                    "too_long": len(checked.pairs) - len(fitting),
-                    "negative_reference_gap": len(fitting) - len(kept),
-                    "trained": len(kept),
-                },
+                **checked.described(
+                    too_long=len(checked.pairs) - len(fitting), negative_reference_gap=len(fitting) - len(kept)
+                ),
+                "examples": len(kept),
                 "reference_gap_mean": float(gaps.mean()),
                 "model_fingerprint": fingerprint,
                 "seconds": {"total": round(time.monotonic() - started, 2)},
@@ -209,11 +207,7 @@ class MPO:
         for side, item in references.items():
             with trainee.arithmetic():
                 gap = reward_gap(*reply_log_probs(trainee.network, both([item]), pad_id))
-                states = (
-                    representations(trainee.network, both([item]), pad_id, self.representation)
-                    if self.representation_weight
-                    else None
-                )
-            found[side] = Frozen(float(gap), None if states is None else states.cpu())
+                states = representations(trainee.network, both([item]), pad_id, self.representation)
+            found[side] = Frozen(float(gap), states)
             progress("reference gaps", len(found), len(references))
         return found

@@ -66,12 +66,13 @@ class CheckedPairs:
     equal: int
     other_language: Mapping[str, int]
 
-    def counts(self) -> dict[str, Any]:
-        """All counts as plain values, for a manifest."""
+    def described(self, **counts: int) -> dict[str, Any]:
+        """Languages and all counts as plain values, for a manifest; a method adds its own counts."""
         return {
-            "usable": len(self.pairs),
-            "empty": self.empty,
-            "chosen_equals_rejected": self.equal,
+            "reference": self.pairs[0].reference.prompt.language,
+            "anchor_languages": list(dict.fromkeys(pair.target.prompt.language for pair in self.pairs)),
+            "anchor_pairs": len(self.pairs),
+            "left_out": {"empty": self.empty, "chosen_equals_rejected": self.equal, **counts},
             "replies_in_another_language": dict(self.other_language),
         }
 

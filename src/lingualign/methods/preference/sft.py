@@ -3,6 +3,7 @@ are the oldest baseline of multilingual safety (xSFT in arXiv 2401.13136)."""
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Sequence
 from typing import Any, Final
@@ -73,13 +74,15 @@ class SFT:
         ]
 
         def make(options: dict[str, Any], data: Any, callbacks: list[Any]) -> Any:
-            from trl import SFTConfig, SFTTrainer
+            from trl.trainer.sft_config import SFTConfig
+            from trl.trainer.sft_trainer import SFTTrainer
 
             return SFTTrainer(
                 trainee.network,
                 SFTConfig(dataset_kwargs={"skip_prepare_dataset": True}, **options),
                 train_dataset=data,
-                processing_class=tokenizer,
+                # Trainers may set its special tokens.
+                processing_class=copy.deepcopy(tokenizer),
                 callbacks=callbacks,
                 peft_config=trainee.lora_config(),
             )
@@ -96,7 +99,8 @@ class SFT:
                 "engine": "trl",
                 "faithfulness": FAITHFULNESS,
                 "settings": self.settings(),
-                "pairs": {**checked.counts(), "too_long": len(sides) - len(encoded), "trained": len(chats)},
+                **checked.described(too_long=len(sides) - len(encoded)),
+                "examples": len(chats),
                 "model_fingerprint": fingerprint,
                 "seconds": {"total": round(time.monotonic() - started, 2)},
             },

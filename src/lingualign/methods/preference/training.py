@@ -106,7 +106,7 @@ class Trained:
 
     def flops(self, trainee: Trainee) -> float:
         """Floating-point operations, estimated: 2 per linear weight and token for a forward pass, 2 for the gradients
-        of the activations, 2 for those of the weights (with LoRA they are negligible). Attention scores are left out."""
+        of the activations, 2 for those of the weights (negligible with LoRA). Attention scores are left out."""
         weights = linear_weights(trainee.base)
         passes = 6 if trainee.tuning == "full" else 4
         return float(weights) * (passes * self.trained_tokens + 2 * self.reference_tokens)

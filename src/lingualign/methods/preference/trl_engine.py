@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -51,13 +52,18 @@ def run_trainer(
     from datasets import Dataset
     from transformers import PrinterCallback, TrainerCallback
 
-    class Watch(TrainerCallback):  # type: ignore[misc]  # transformers' callbacks are untyped
+    class Watch(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 (their signature)
             progress("training", state.global_step, state.max_steps)
 
     states = random.getstate(), np.random.get_state()
-    # Trainers seed every global generator and want a folder, even to write nothing to it.
-    with torch.random.fork_rng(), tempfile.TemporaryDirectory() as folder:
+    with (
+        # Trainers seed every global generator and want a folder, even to write nothing to it.
+        torch.random.fork_rng(),
+        tempfile.TemporaryDirectory() as folder,
+        # TRL still uses names that transformers has deprecated.
+        warnings.catch_warnings(action="ignore", category=FutureWarning),
+    ):
         try:
             options = {
                 "output_dir": folder,
