@@ -25,7 +25,6 @@ Tuning = Literal["lora", "full"]
 def shared_copy(model: Any) -> Any:
     """The same network as new modules over the same weight storage, frozen, in evaluation mode."""
     memo: dict[int, Any] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in model.parameters()}
-    memo.update({id(buffer): buffer for buffer in model.buffers()})
     return copy.deepcopy(model, memo).eval()
 
 
