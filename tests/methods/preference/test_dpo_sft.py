@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from lingualign.errors import ConfigError
+from lingualign.errors import ConfigError, DataError, MissingDependency, NumericalError
 from lingualign.methods.preference.dpo import DPO
 from lingualign.methods.preference.encoding import both, encode_preferences, reply_log_probs
 from lingualign.methods.preference.pairs import PreferencePair, preferences
@@ -77,8 +78,7 @@ def test_a_trained_model_prefers_chosen_replies(tiny_model: Any, pairs: list[Pre
 
 
 @pytest.mark.parametrize("method", [DPO, SFT])
-@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("tuning", ["lora", "full"])
+@pytest.mark.parametrize(("precision", "tuning"), [(torch.float32, "lora"), (torch.bfloat16, "full")])
 def test_nothing_of_the_users_changes_and_nothing_is_printed(
     tiny_model: Any, pairs: list[PreferencePair], method: Any, precision: Any, tuning: Any, capfd: Any, recwarn: Any
 ) -> None:
@@ -118,6 +118,19 @@ def test_the_reference_language_may_be_left_out(tiny_model: Any, pairs: list[Pre
             assert edit.manifest["examples"] == count
 
 
-def test_beta_must_be_positive() -> None:
+def test_what_cannot_be_trained_on_is_refused_in_one_line(
+    tiny_model: Any, pairs: list[PreferencePair], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(ConfigError, match="beta above 0"):
         DPO(beta=-1.0)
+    for method in (DPO, SFT):
+        with pytest.raises(DataError, match="longer than cutoff_len"):
+            method(training=replace(TRAINING, cutoff_len=4)).fit(*tiny_model, pairs)
+        for epochs, message in ((2, "loss became infinite"), (1, "weights are not finite")):
+            wild = replace(TRAINING, learning_rate=1e30, num_train_epochs=epochs, tuning="full")
+            with pytest.raises(NumericalError, match=message):
+                method(training=wild).fit(*tiny_model, pairs)
+    monkeypatch.setitem(sys.modules, "trl", None)
+    for method in (DPO, SFT):
+        with pytest.raises(MissingDependency, match=r"pip install 'lingualign\[train\]'"):
+            method(training=TRAINING).fit(*tiny_model, pairs)

@@ -208,5 +208,7 @@ def test_wrong_settings_are_refused(tiny_model: Any, pairs: list[PreferencePair]
         MPO(beta=0.0)
     with pytest.raises(ConfigError, match="training needs"):
         Training(learning_rate=1e-3, per_device_train_batch_size=0)
+    with pytest.raises(DataError, match="6 prompts are longer than cutoff_len"):
+        MPO(training=replace(LORA, cutoff_len=4)).fit(*tiny_model, pairs)
     with pytest.raises(NumericalError, match="loss is nan at step"):
         MPO(training=replace(LORA, learning_rate=1e30)).fit(*tiny_model, _positive(*tiny_model, pairs))

@@ -3,6 +3,7 @@ recorded of a training."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -22,7 +23,7 @@ class Training:
     """Settings of the optimisation (AdamW, cosine schedule to zero, no weight decay).
 
     Attributes:
-        learning_rate: peak. Published values are for full fine-tuning; LoRA needs about a hundred times more.
+        learning_rate: peak. Published values are for full fine-tuning; LoRA usually needs about a hundred times more.
         num_train_epochs: passes over the data.
         per_device_train_batch_size: examples per forward pass (an example is a pair).
         gradient_accumulation_steps: forward passes per step of the optimiser.
@@ -146,7 +147,7 @@ def train(trainee: Trainee, examples: int, loss: BatchLoss, training: Training, 
         schedule.step()
         optimiser.zero_grad(set_to_none=True)
         value = sum(sums.values())
-        if not torch.isfinite(torch.tensor(value)):
+        if not math.isfinite(value):
             raise NumericalError(f"the loss is {value} at step {number}; lower learning_rate or load in float32")
         trained.loss_curve.append({"step": number, "loss": value, **sums, "learning_rate": rate})
         progress("training", number, total)
@@ -163,11 +164,13 @@ def trained_edit(trainee: Trainee, trained: Trained, training: Training, manifes
         manifest: what only the method knows: name, citation, faithfulness, settings, data, seconds.
 
     Raises:
-        NumericalError: nothing was learned.
+        NumericalError: nothing was learned, or weights are not finite.
     """
     edit = trainee.edit(training.edit_rank)
     if not edit.deltas:
         raise NumericalError("the training changed no weight; raise learning_rate or give other pairs")
+    if not all(math.isfinite(entry["relative_change"]) for entry in edit.manifest["diagnostics"]):
+        raise NumericalError("the trained weights are not finite; lower learning_rate or load in float32")
     return replace(
         edit,
         manifest={

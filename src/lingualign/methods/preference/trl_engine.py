@@ -6,6 +6,7 @@ trainers get our token ids, so that all methods learn from the same sequences.
 
 from __future__ import annotations
 
+import importlib
 import random
 import tempfile
 import warnings
@@ -25,7 +26,7 @@ def require_trl() -> None:
     """Raises MissingDependency where TRL, PEFT or datasets is not installed."""
     for package in ("datasets", "peft", "trl"):
         try:
-            __import__(package)
+            importlib.import_module(package)
         except ImportError:
             raise MissingDependency(package, "train") from None
 
@@ -82,6 +83,8 @@ def run_trainer(
                 "use_cpu": trainee.network.device.type == "cpu",
                 "gradient_checkpointing": False,
                 "logging_steps": 1,
+                # Otherwise a loss that is not finite is logged as the mean of those before it.
+                "logging_nan_inf_filter": False,
                 "save_strategy": "no",
                 "report_to": "none",
                 "disable_tqdm": True,
