@@ -34,6 +34,7 @@ def test_the_edit_gives_the_trained_copys_logits(tiny_model: Any, tuning: Any) -
     before = copy.deepcopy(model.state_dict())
     trainee = _trainee(model, tuning)
     assert torch.equal(trainee.network(IDS).logits, model(IDS).logits)
+    assert not trainee.edit(None).deltas
     _disturb(trainee)
     trained = trainee.network(IDS).logits
     assert (trained - model(IDS).logits).abs().max() > 0.1

@@ -141,14 +141,24 @@ class Trainee:
             else:
                 difference = module.weight.detach() - weight.float()
                 out_factor, in_factor, residual = factors(difference, rank)
-            if not bool(out_factor.any()):
+            if not (bool(out_factor.any()) and bool(in_factor.any())):
                 continue
             parameter = f"{name}.weight"
             delta = LowRankDelta(
                 out_factor.cpu().contiguous(), in_factor.cpu().contiguous(), (weight.shape[0], weight.shape[1])
             )
             deltas[parameter], base[parameter] = delta, tensor_fingerprint(weight)
-            diagnostics.append({"tensor": parameter, "rank": delta.rank, **_sizes(delta, weight), "residual": residual})
+            rows, columns = delta.shape
+            diagnostics.append(
+                {
+                    "tensor": parameter,
+                    "rank": delta.rank,
+                    "rows": rows,
+                    "columns": columns,
+                    **_sizes(delta, weight),
+                    "residual": residual,
+                }
+            )
         return Edit(deltas, base, {"diagnostics": diagnostics})
 
 
