@@ -1,0 +1,94 @@
+"""The methods and controls of lingualign behind the comparison's interface."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lingualign.config import EditSettings, build_config
+from lingualign.edit import Edit
+from lingualign.errors import ConfigError
+from lingualign.methods.controls import sham_edit
+from lingualign.methods.safe_prompt import SAFE_PROMPTS
+from lingualign.pipeline import fit_edit
+from lingualign.plan import Plan
+from method_comparison.treatment import Context, Method, Treatment
+
+
+class NoEdit(Method):
+    """The unedited model."""
+
+    def fit(self, context: Context) -> Treatment:
+        del context
+        return Treatment(Edit({}, {}, {"method": "no-edit"}))
+
+    def estimate(self, plan: Plan) -> float:
+        del plan
+        return 0.0
+
+
+class SafePrompt(Method):
+    """A system line instead of an edit.
+
+    Args:
+        line: its name in `lingualign.methods.safe_prompt.SAFE_PROMPTS`.
+    """
+
+    def __init__(self, line: str = "safe-prompt") -> None:
+        if line not in SAFE_PROMPTS:
+            raise ConfigError(f"there is no system line {line!r}; choose among {', '.join(SAFE_PROMPTS)}")
+        self.line = line
+
+    def fit(self, context: Context) -> Treatment:
+        del context
+        return Treatment(Edit({}, {}, {"method": self.line}), SAFE_PROMPTS[self.line])
+
+    def estimate(self, plan: Plan) -> float:
+        del plan
+        return 0.0
+
+
+class SparseEdit(Method):
+    """Sparse Weight Editing. A method that has a base edits the blocks that its base edited.
+
+    Args:
+        parameters: settings that differ from the model file's `[run.edit]`, by the names of `EditSettings`.
+    """
+
+    def __init__(self, **parameters: Any) -> None:
+        build_config({"model": "any", "edit": parameters}, "parameters")
+        self.parameters = parameters
+
+    def settings(self, context: Context) -> EditSettings:
+        """The model file's, then the base's blocks, then the parameters."""
+        layers = {"layers": tuple(context.base.manifest["layers"])} if context.base else {}
+        given = {**context.config.edit.model_dump(), "seed": context.seed, **layers, **self.parameters}
+        return EditSettings.model_validate(given)
+
+    def fit(self, context: Context) -> Treatment:
+        return Treatment(
+            fit_edit(
+                context.loaded,
+                context.prompts,
+                self.settings(context),
+                features=context.folder,
+                audit=context.config.audit,
+                judge=context.judge,
+                progress=context.progress,
+            )
+        )
+
+    def estimate(self, plan: Plan) -> float:
+        return plan.seconds["edit"] + plan.seconds.get("choosing layers", 0.0)
+
+
+class Sham(Method):
+    """A random edit with the tensors, rank and norms of its base's."""
+
+    def fit(self, context: Context) -> Treatment:
+        if context.base is None:
+            raise ConfigError("a sham edit is made from another method's; name that as `base` in its file")
+        return Treatment(sham_edit(context.base, context.seed))
+
+    def estimate(self, plan: Plan) -> float:
+        del plan
+        return 0.0

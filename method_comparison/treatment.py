@@ -1,0 +1,121 @@
+"""What a method is given, and what it gives back. Every method is fitted through `Method.fit(context)`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from lingualign.config import RunConfig
+from lingualign.edit import Edit
+from lingualign.evaluate.judge import Judge
+from lingualign.events import Progress, silent
+from lingualign.methods.anchors import Anchors
+from lingualign.models.load import LoadedModel
+from lingualign.pipeline import own_replies
+from lingualign.plan import Plan
+from lingualign.prompts import RunPrompts
+
+
+class Change(Protocol):
+    """Something that changes a model for the duration of a `with` block, such as an `Edit`."""
+
+    @property
+    def manifest(self) -> Mapping[str, Any]: ...
+
+    def applied(self, model: Any) -> AbstractContextManager[Any]: ...
+
+    def save(self, path: Path) -> Path: ...
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """What is audited beside the unedited model.
+
+    Attributes:
+        change: what is done to the model.
+        system: system line before every prompt; None for the model file's own.
+    """
+
+    change: Change
+    system: str | None = None
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether it leaves every reply as it is."""
+        return self.system is None and isinstance(self.change, Edit) and not self.change.deltas
+
+
+@dataclass(frozen=True)
+class Context:
+    """All that a method may use. It has the fit split; the audited prompts are not in it.
+
+    Attributes:
+        config: the model file's settings, the edit's among them.
+        loaded: the base model with its tokenizer; to be left as it was found, bit for bit.
+        prompts: the fit split, the select split where a method chooses settings on it, and the languages.
+        judge: judges the replies that choose layers (`layers = "select"`); for nothing else.
+        seed: of everything random.
+        folder: for files that the fit needs, such as features; deleted after it.
+        base: the edit of the method that this one is made from, where its file names one.
+        progress: called with (stage, done, total).
+    """
+
+    config: RunConfig
+    loaded: LoadedModel
+    prompts: RunPrompts
+    judge: Judge
+    seed: int
+    folder: Path
+    base: Edit | None = None
+    progress: Progress = silent
+
+    @property
+    def model(self) -> Any:
+        return self.loaded.model
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.loaded.tokenizer
+
+    @cached_property
+    def anchors(self) -> Anchors:
+        """Pairs of harmful prompts, and the keep set."""
+        return self.prompts.anchors()
+
+    def own_replies(self, tokens: int) -> dict[tuple[str, str, str], str]:
+        """The model's own replies to the reference's harmful prompts and to the keep set, by prompt key, cut after
+        `tokens`. Generated here, so that they count as the method's cost."""
+        return own_replies(
+            self.loaded,
+            self.anchors,
+            tokens,
+            self.folder,
+            batch_size=self.config.audit.batch_size,
+            progress=self.progress,
+        )
+
+
+class Method(ABC):
+    """A method as the comparison calls it; a file in `methods/` names its class and parameters.
+
+    Parameters are keyword arguments of the constructor, which checks them and does nothing else.
+
+    Attributes:
+        change: class of the treatment's change; its `load(path)` reads what `save` wrote.
+    """
+
+    change: ClassVar[Any] = Edit
+
+    @abstractmethod
+    def fit(self, context: Context) -> Treatment:
+        """Makes the treatment. Deterministic for a seed."""
+
+    def estimate(self, plan: Plan) -> float | None:
+        """Seconds the fit will take, or None where that is known only from an earlier run."""
+        del plan
+        return None
