@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
@@ -50,7 +49,9 @@ _Product = Callable[[Sequence[Any], Mapping[str, Any], Tensor], tuple[list[Tenso
 
 
 def _linear(args: Sequence[Any], kwargs: Mapping[str, Any], _result: Tensor) -> tuple[list[Tensor], int]:
-    inputs, weight = (args[place] if place < len(args) else kwargs[name] for place, name in ((0, "input"), (1, "weight")))
+    inputs, weight = (
+        args[place] if place < len(args) else kwargs[name] for place, name in ((0, "input"), (1, "weight"))
+    )
     return [inputs, weight], 2 * inputs.numel() * weight.shape[0]
 
 
@@ -73,11 +74,9 @@ def _einsum(args: Sequence[Any], _kwargs: Mapping[str, Any], _result: Tensor) ->
 
 
 def _attention(args: Sequence[Any], kwargs: Mapping[str, Any], _result: Tensor) -> tuple[list[Tensor], int]:
-    """Both products, of every query with every key, masked or not; gradients take two each, as for a product."""
+    """Both products, of every query with every key, masked or not."""
     query, key, value = [*args, *(kwargs[name] for name in ("query", "key", "value") if name in kwargs)][:3]
-    flops = 2 * math.prod(query.shape[:-1]) * key.shape[-2] * (query.shape[-1] + value.shape[-1])
-    trained = any(operand.requires_grad for operand in (query, key, value))
-    return [query if trained else key, value if value.requires_grad else key], flops
+    return [query, value], 2 * math.prod(query.shape[:-1]) * key.shape[-2] * (query.shape[-1] + value.shape[-1])
 
 
 _PRODUCTS: dict[str, _Product] = {
@@ -89,34 +88,33 @@ _PRODUCTS: dict[str, _Product] = {
 }
 
 
-def _square(matrix: Tensor) -> tuple[int, int]:
-    """Number of matrices, and their size."""
-    return math.prod(matrix.shape[:-2]), matrix.shape[-1]
+def _batch(matrix: Tensor) -> int:
+    """Number of matrices."""
+    return math.prod(matrix.shape[:-2])
 
 
 def _per_size(thirds: int) -> Callable[[Sequence[Any], Mapping[str, Any]], int]:
     """`thirds` / 3 · n³ a matrix."""
 
     def count(args: Sequence[Any], _kwargs: Mapping[str, Any]) -> int:
-        matrices, size = _square(args[0])
-        return matrices * thirds * size**3 // 3
+        return _batch(args[0]) * thirds * int(args[0].shape[-1]) ** 3 // 3
 
     return count
 
 
 def _svd(args: Sequence[Any], _kwargs: Mapping[str, Any]) -> int:
-    long, short = max(args[0].shape[-2:]), min(args[0].shape[-2:])
-    return math.prod(args[0].shape[:-2]) * (6 * long * short**2 + 20 * short**3)
+    short, long = sorted(map(int, args[0].shape[-2:]))
+    return _batch(args[0]) * (6 * long * short**2 + 20 * short**3)
 
 
 def _qr(args: Sequence[Any], _kwargs: Mapping[str, Any]) -> int:
-    long, short = max(args[0].shape[-2:]), min(args[0].shape[-2:])
-    return math.prod(args[0].shape[:-2]) * (4 * long * short**2 - 4 * short**3 // 3)
+    short, long = sorted(map(int, args[0].shape[-2:]))
+    return _batch(args[0]) * (4 * long * short**2 - 4 * short**3 // 3)
 
 
 def _solve(args: Sequence[Any], _kwargs: Mapping[str, Any]) -> int:
-    matrices, size = _square(args[0])
-    return matrices * (2 * size**3 // 3) + 2 * size * args[1].numel()
+    size = int(args[0].shape[-1])
+    return _batch(args[0]) * (2 * size**3 // 3) + 2 * size * int(args[1].numel())
 
 
 def _triangular(args: Sequence[Any], _kwargs: Mapping[str, Any]) -> int:
@@ -124,8 +122,8 @@ def _triangular(args: Sequence[Any], _kwargs: Mapping[str, Any]) -> int:
 
 
 def _least_squares(args: Sequence[Any], _kwargs: Mapping[str, Any]) -> int:
-    rows, columns = args[0].shape[-2:]
-    return math.prod(args[0].shape[:-2]) * 2 * rows * columns**2
+    rows, columns = map(int, args[0].shape[-2:])
+    return _batch(args[0]) * 2 * rows * columns**2
 
 
 _FACTORISATIONS: dict[str, Callable[[Sequence[Any], Mapping[str, Any]], int]] = {
