@@ -40,25 +40,36 @@ Record = Mapping[str, Any]
 _INTRODUCTION = """\
 # Method comparison
 
-Written by `python -m method_comparison.page` from `method_comparison/results`; every figure is of the **{split}** split. How it is
-measured, and how a method or a model is added: [method_comparison/README.md](../method_comparison/README.md).
+Written by `python -m method_comparison.page` from `method_comparison/results`; figures are of the **{split}** split.
+How they are measured, and how a method or a model is added:
+[method_comparison/README.md](../method_comparison/README.md).
 
-Every method gets the same model, the same fit split and the same judge, and is compared with the unedited model on the same prompts.
-Differences are shares of prompts, after - before, averaged over seeds and languages; brackets are 95% intervals by a bootstrap that
-draws prompts (with all their translations) and seeds. A method whose result does not depend on a seed is run once.
+Every method gets the same model, the same fit split and the same judge, and is compared with the unedited model on the
+same prompts. Differences are shares of prompts, after - before, averaged over seeds and languages; brackets are 95%
+intervals by a bootstrap that draws prompts (with all their translations) and seeds. A method whose result does not
+depend on a seed is run once.
 """
 
 _COLUMNS = """\
-*gain*: refusals of harmful prompts, mean over the languages other than the reference. *unseen*: the same over languages that no method
-was fitted on. *worst*: refusal in the language with the least, after. *corrected*: the gain corrected for the judge's errors, over the
-languages where it is valid. *reference*: refusals of harmful prompts in the reference language. *look-alike*, *harmless*: refusals of
-harmless prompts, over all languages; more is over-refusal. *incoherent*: broken replies to prompts of all kinds.
+*gain*: refusals of harmful prompts, mean over the languages other than the reference. *unseen*: the same over languages
+that no method was fitted on. *worst*: refusal in the language with the least, after. *corrected*: the gain corrected
+for the judge's errors, over the languages where it is valid. *reference*: refusals of harmful prompts in the reference
+language. *look-alike*, *harmless*: refusals of harmless prompts, over all languages; more is over-refusal.
+*incoherent*: broken replies to prompts of all kinds.
 """
 
 _COST_COLUMNS = """\
-*KL*: mean divergence of the base from the changed model over its own replies to harmless prompts, nats a token. *perplexity*: of harmless
-prompts, after / before. *tasks*: mean change of accuracy. *time*, *CPU time*, *memory* (peak, the model included), *PFLOP* (10¹⁵ operations;
-gradients and factorisations included) and *energy* are those of the fit alone. A dash is: not measured.
+*KL*: mean divergence of the base from the changed model over its own replies to harmless prompts, nats a token.
+*perplexity*: of harmless prompts, after / before. *tasks*: mean change of accuracy. *time*, *CPU time*, *memory* (peak,
+the model included), *PFLOP* (10¹⁵ operations; gradients and factorisations included) and *energy* are those of the fit
+alone; a control's is without the edit that it is made from. A dash is: not measured.
+"""
+
+_PLOT = """\
+![Gain against over-refusal, damage, seconds and operations](method-comparison/{name}.svg)
+
+Numbers are the tables' rows; squares are controls. Filled and joined is the front: no other row beats those in one
+respect without being worse in the other. What took no time or no operations is not in those panels.
 """
 
 
@@ -263,11 +274,7 @@ def render(
         rows = rows_of(runs, methods)
         charts[name] = panels(rows)
         parts += [f"## Results: {name}\n", _facts(runs), safety_table(rows), _COLUMNS, cost_table(rows), _COST_COLUMNS]
-        parts.append(
-            f"![Gain against over-refusal, damage, seconds and operations](method-comparison/{name}.svg)\n\n"
-            "Numbers are the tables' rows; squares are controls; filled and joined: the front, which no other row beats in one respect "
-            "without being worse in the other.\n"
-        )
+        parts.append(_PLOT.format(name=name))
         parts += ["Refusal of harmful prompts by language, after:\n", language_table(rows)]
     if len(by_model) > 1 and (pooled := all_models_table(by_model, methods)):
         parts += ["## Over the models\n", "All runs of the models with the same prompts:\n", pooled]
@@ -305,10 +312,11 @@ def _facts(runs: Sequence[Record]) -> str:
     prompts = ", ".join(f"{len(seeds)} {kind}" for kind, seeds in first["outcomes"]["seeds"].items())
     hardware = "; ".join(sorted({run["hardware"] for run in runs}))
     commits = sorted({_commit(run) for run in runs})
+    languages = ", ".join(first["languages"])
     return (
-        f"{prompts} prompts in each of {len(first['languages'])} languages ({', '.join(first['languages'])}); reference "
-        f"{first['reference']}; anchors {', '.join(first['anchor_languages'])}; judge `{first['judge']}`; {first['model']['dtype']}; "
-        f"{hardware}; code {', '.join(commits)}.\n"
+        f"{prompts} prompts in each of {len(first['languages'])} languages ({languages}); "
+        f"reference {first['reference']}; anchors {', '.join(first['anchor_languages'])}; judge `{first['judge']}`; "
+        f"{first['model']['dtype']}; {hardware}; code {', '.join(commits)}.\n"
     )
 
 

@@ -77,7 +77,7 @@ def described(panels: Sequence[Panel]) -> str:
             f"{point.label} at {point.cost:.3g}, {point.gain:+.3f}{' (front)' if point in on_front else ''}"
             for point in panel.points
         )
-        parts.append(f"gain against {panel.name}: {'; '.join(places)}")
+        parts.append(f"gain against {panel.name}: {'; '.join(places) or 'nothing'}")
     return ". ".join(parts) + "."
 
 

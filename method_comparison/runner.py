@@ -169,7 +169,7 @@ class Comparison:
         return [task for task in tasks if task.state == "to do" or (self.options.overwrite and task.state != "done")]
 
     def estimates(self, tasks: Sequence[Task]) -> tuple[float, dict[tuple[str, int], tuple[float | None, float]]]:
-        """Seconds of the unedited model's audit; by method and seed those of the fit (None where unknown) and of the rest.
+        """Seconds of the unedited model's audit; by method and seed those of the fit, None where unknown, and the rest.
 
         A fit that was measured before, with any seed and on either split, is taken to last as long again.
         """
