@@ -73,7 +73,7 @@ class RunsEstimate:
     """A change averaged over runs and languages.
 
     Attributes:
-        runs: number of runs.
+        runs: number of runs; of models, where there are several.
         prompts: seeds in each.
         before, after: mean shares with the outcome.
         difference: after - before, with its 95% interval.
@@ -90,16 +90,28 @@ class RunsEstimate:
 def estimate(
     records: Sequence[Mapping[str, Any]], kinds: Sequence[str], outcome: Outcome, languages: Sequence[str]
 ) -> RunsEstimate | None:
-    """The change of one outcome, averaged over runs of the same prompts; None where no such prompt was audited."""
+    """The change of one outcome, averaged over runs of the same prompts; None where no such prompt was audited.
+
+    Where the runs are of several models each model counts once, and models are drawn again in place of runs.
+    """
     present = [kind for kind in kinds if all(kind in record["outcomes"]["after"] for record in records)]
     if not present or not languages:
         return None
+    by_model: dict[str, list[Mapping[str, Any]]] = {}
+    for record in records:
+        by_model.setdefault(record["model"]["name"], []).append(record)
     before, after = (
-        np.stack([indicators(record, side, present, outcome, languages) for record in records])
+        [
+            np.stack([indicators(record, side, present, outcome, languages) for record in runs])
+            for runs in by_model.values()
+        ]
         for side in ("before", "after")
     )
-    was, now = (float(np.nanmean(values, axis=1).mean()) for values in (before, after))
-    return RunsEstimate(len(records), before.shape[1], was, now, now - was, crossed_bootstrap(after - before))
+    if len(by_model) > 1:
+        before, after = ([runs.mean(axis=0, keepdims=True) for runs in side] for side in (before, after))
+    first, second = np.concatenate(before), np.concatenate(after)
+    was, now = (float(np.nanmean(values, axis=1).mean()) for values in (first, second))
+    return RunsEstimate(len(first), first.shape[1], was, now, now - was, crossed_bootstrap(second - first))
 
 
 def crossed_bootstrap(values: Array, samples: int = 2000, seed: int = 0, confidence: float = 0.95) -> Interval:

@@ -277,7 +277,11 @@ def render(
         parts.append(_PLOT.format(name=name))
         parts += ["Refusal of harmful prompts by language, after:\n", language_table(rows)]
     if len(by_model) > 1 and (pooled := all_models_table(by_model, methods)):
-        parts += ["## Over the models\n", "All runs of the models with the same prompts:\n", pooled]
+        parts += [
+            "## Over the models\n",
+            "The models with the same prompts, each of the same weight; intervals are over models and prompts:\n",
+            pooled,
+        ]
     return "\n".join(parts), charts
 
 

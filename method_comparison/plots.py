@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 from matplotlib.figure import Figure
 
 from lingualign.report.plots import AFTER, GRID, INK, MUTED
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _STYLE: dict[Any, object] = {
     "svg.fonttype": "none",
@@ -81,6 +85,15 @@ def described(panels: Sequence[Panel]) -> str:
     return ". ".join(parts) + "."
 
 
+def _whole_decades(axes: Axes, costs: Sequence[float]) -> None:
+    """A log scale that begins and ends at a power of ten, so that there are always two to read it by."""
+    axes.set_xscale("log")
+    if costs:
+        axes.set_xlim(10 ** math.floor(math.log10(min(costs)) - 0.1), 10 ** math.ceil(math.log10(max(costs)) + 0.1))
+    axes.minorticks_off()
+    axes.xaxis.set_major_formatter("{x:g}")
+
+
 def pareto_chart(panels: Sequence[Panel], name: str) -> str:
     """An SVG document; the same data gives the same bytes with one version of matplotlib."""
     rows = (len(panels) + 1) // 2
@@ -91,7 +104,7 @@ def pareto_chart(panels: Sequence[Panel], name: str) -> str:
             axes.set_visible(False)
         for axes, panel in zip(grid.flat, panels, strict=False):
             if panel.logarithmic:
-                axes.set_xscale("log")
+                _whole_decades(axes, [point.cost for point in panel.points])
             on_front = front(panel.points)
             axes.plot(
                 [point.cost for point in on_front],
@@ -112,7 +125,9 @@ def pareto_chart(panels: Sequence[Panel], name: str) -> str:
                     zorder=2,
                 )
                 axes.annotate(point.label, (point.cost, point.gain), xytext=(4, 4), textcoords="offset points")
-            axes.margins(0.1)
+            if not panel.logarithmic:
+                axes.margins(x=0.1)
+            axes.margins(y=0.1)
             axes.grid(visible=True)
             axes.set_xlabel(panel.name)
             axes.set_ylabel("gain")

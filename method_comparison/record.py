@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from lingualign.evaluate.metrics import cells
 from lingualign.evaluate.schema import Reply
 from lingualign.evaluate.verdict import Comparison, Effect, verdict_sentence
 from lingualign.measures import CorrectedFigures
+from lingualign.runs import write_text
 from method_comparison.outcomes import encode, seeds_by_kind
 from method_comparison.registry import FOLDER
 
@@ -78,14 +80,17 @@ def counts(replies: Sequence[Reply]) -> list[Any]:
     return list(cells(replies))
 
 
-def plain(value: Any) -> Any:
-    """JSON's types only: floats of six significant digits, what is not finite as null."""
-    return _rounded(to_jsonable_python(value, inf_nan_mode="null"))
+def write_record(path: Path, record: Mapping[str, Any]) -> Path:
+    """Writes a result with one line for each of its parts: short, and readable as a difference in git."""
+    parts = _rounded(to_jsonable_python(record))
+    lines = (f"{json.dumps(name)}: {json.dumps(part)}" for name, part in parts.items())
+    return write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
 
 
 def _rounded(value: Any) -> Any:
+    """Floats of six significant digits; what is not finite becomes null."""
     if isinstance(value, float):
-        return float(f"{value:.6g}") if value == value and abs(value) != float("inf") else None
+        return float(f"{value:.6g}") if math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {name: _rounded(item) for name, item in value.items()}
     return [_rounded(item) for item in value] if isinstance(value, list) else value

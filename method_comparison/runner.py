@@ -42,9 +42,9 @@ from method_comparison.record import (
     corrected_summary,
     counts,
     outcome_figures,
-    plain,
     read_record,
     result_path,
+    write_record,
 )
 from method_comparison.registry import RegisteredMethod, RegisteredModel
 from method_comparison.treatment import Context, Treatment
@@ -129,14 +129,25 @@ class Comparison:
 
     @cached_property
     def _settings(self) -> dict[str, Any]:
-        """What every result of the model depends on; batch size and device change time and memory only."""
-        config = self.model.config.model_dump(mode="json", exclude={"device": True, "audit": {"batch_size"}})
+        """What every result of the model depends on, wherever its files are; batch size and device change time and
+        memory only."""
+        elsewhere: Any = {
+            **dict.fromkeys(("model", "device"), True),
+            **{"prompts": {"sources"}, "audit": {"batch_size"}, "judge": {"errors"}, "utility": {"data", "batch_size"}},
+        }
         return {
-            "config": config,
+            "model": self.source,
+            "config": self.model.config.model_dump(mode="json", exclude=elsewhere),
             "split": self.options.split,
             "prompts": [prompts_hash(part) for part in (self.prompts.fit, self.prompts.select, self.audited)],
-            "judge": self.judge.name,
+            "judge": [self.judge.name, self.card.as_table()],
         }
+
+    @property
+    def source(self) -> str:
+        """The hub id or `small`, or a local checkpoint's folder name."""
+        name = self.model.config.model
+        return Path(name).name if Path(name).is_dir() else name
 
     def settings_hash(self, method: RegisteredMethod, seed: int) -> str:
         """Identifies what a result depends on, the code apart."""
@@ -211,7 +222,7 @@ class Comparison:
             utility = session.utility(base, None)
             for task in waiting:
                 record = session.record(task, before, utility)
-                write_json(task.path, plain(record))
+                write_record(task.path, record)
                 if on_result:
                     on_result(task, record)
 
@@ -259,7 +270,7 @@ class _Session:
             "schema": SCHEMA,
             "model": {
                 "name": of.model.name,
-                "source": self.config.model,
+                "source": of.source,
                 "fingerprint": self.loaded.fingerprint,
                 "parameters": sum(parameter.numel() for parameter in self.loaded.model.parameters()),
                 "dtype": self.dtype,

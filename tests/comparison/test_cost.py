@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 import torch
-
 from method_comparison.cost import metered, read_energy, spent
 
 

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
-
 from method_comparison.flops import FlopCounter
+from torch.utils.flop_counter import FlopCounterMode
 
 
 def test_forward_and_backward_of_a_model_are_what_pytorch_counts(tiny_model: tuple[Any, Any]) -> None:

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from method_comparison.outcomes import crossed_bootstrap, estimate, indicators
+from method_comparison.record import outcome_figures
 
 from lingualign.data.schema import Kind
 from lingualign.evaluate.schema import Outcome, Reply
 from lingualign.evaluate.statistics import clustered_bootstrap
 from lingualign.evaluate.verdict import compare
-from method_comparison.outcomes import crossed_bootstrap, estimate, indicators
-from method_comparison.record import outcome_figures
 
 
 def reply(kind: Kind, seed: int, language: str, outcome: Outcome) -> Reply:
@@ -30,8 +30,8 @@ def audit(seed: int, share: float) -> list[Reply]:
     ]
 
 
-def record(before: list[Reply], after: list[Reply]) -> dict[str, Any]:
-    return {"outcomes": outcome_figures(before, after)}
+def record(before: list[Reply], after: list[Reply], model: str = "tiny") -> dict[str, Any]:
+    return {"model": {"name": model}, "outcomes": outcome_figures(before, after)}
 
 
 def test_letters_say_what_became_of_each_prompt() -> None:
@@ -56,6 +56,17 @@ def test_one_run_has_the_figures_of_the_paired_comparison() -> None:
     assert (found.before, found.after) == pytest.approx((expected.before, expected.after))
     assert found.difference == pytest.approx(expected.difference)
     assert found.interval == pytest.approx(expected.interval)
+
+
+def test_each_of_several_models_counts_once() -> None:
+    before, none, all_of_them = audit(0, 0.0), audit(0, 0.0), audit(0, 1.0)
+    runs = [*[record(before, none)] * 3, record(before, all_of_them, "other")]
+    found = estimate(runs, ["harmful"], "refused", ["th", "ja"])
+    assert found is not None
+    assert (found.runs, found.difference) == (2, 0.5)
+    alone = estimate(runs[:3], ["harmful"], "refused", ["th", "ja"])
+    assert alone is not None
+    assert (alone.runs, alone.difference) == (3, 0.0)
 
 
 def test_a_kind_that_was_not_audited_has_no_estimate() -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from method_comparison.registry import METHODS, MODELS, load_method, load_methods, load_model_file, names
 
 from lingualign.cli.demo import DEMO_ANCHORS, DEMO_EDIT, DEMO_UTILITY_SEEDS
 from lingualign.config import EditSettings
 from lingualign.errors import ConfigError
 from lingualign.pipeline import CONTROL_FRACTION, CONTROLS, PUBLISHED
-from method_comparison.registry import METHODS, MODELS, load_method, load_methods, load_model_file, names
 
 RIGHT = 'description = "x"\nfit = "method_comparison.adapters:SparseEdit"\n'
 
