@@ -26,7 +26,7 @@ class Cost:
     """What a piece of work cost.
 
     Attributes:
-        seconds: wall-clock time, counting of operations included (a few microseconds for each call into PyTorch).
+        seconds: wall-clock time, counting of operations included (one or two microseconds for each call into PyTorch).
         cpu_seconds: of all threads of this process and of its finished children.
         peak_memory: bytes resident in main memory at most, the model and what was there before included.
         peak_device_memory: bytes allocated on the GPU at most; None without one.

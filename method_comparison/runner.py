@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from lingualign.data.schema import PromptSet
 from lingualign.edit import Edit
 from lingualign.errors import ConfigError, UserError
 from lingualign.evaluate.audit import run_audit
@@ -307,21 +308,22 @@ class _Session:
 
     def fitted(self, folder: RunFolder, method: RegisteredMethod, seed: int) -> Fitted:
         """Fits a method, or reads what it made; the cost is that of the fit that made it."""
-        edit, facts = folder.path / "edit.safetensors", folder.path / "fit.json"
+        file, facts = folder.path / "treatment.safetensors", folder.path / "fit.json"
         if facts.is_file():
             kept = json.loads(facts.read_text(encoding="utf-8"))
-            change = method.method.change.load(edit)
+            change = method.method.change.load(file)
             return Fitted(Treatment(change, kept["system"]), kept["identity"], Cost(**kept["cost"]))
         base = self.base_edit(method, seed)
         scratch = folder.path / "features"
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir()
         of = self.comparison
-        context = Context(self.config, self.loaded, of.prompts, of.judge, seed, scratch, base, of.progress)
+        prompts = replace(of.prompts, report=PromptSet([]))
+        context = Context(self.config, self.loaded, prompts, of.judge, seed, scratch, base, of.progress)
         with folder.timed("fit"), metered(self.device) as meter:
             treatment = method.method.fit(context)
-        treatment.change.save(edit)
-        identity = sha256_of(edit)[:16]
+        treatment.change.save(file)
+        identity = sha256_of(file)[:16]
         write_json(facts, {"system": treatment.system, "identity": identity, "cost": asdict(meter.cost)})
         shutil.rmtree(scratch)
         return Fitted(treatment, identity, meter.cost)

@@ -11,18 +11,25 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from lingualign.config import RunConfig
+from lingualign.data.schema import PromptSet
 from lingualign.edit import Edit
+from lingualign.evaluate.audit import run_audit
+from lingualign.evaluate.engine import TransformersEngine
 from lingualign.evaluate.judge import Judge
+from lingualign.evaluate.schema import Reply
+from lingualign.evaluate.store import ReplyStore
 from lingualign.events import Progress, silent
 from lingualign.methods.anchors import Anchors
 from lingualign.models.load import LoadedModel
 from lingualign.pipeline import own_replies
 from lingualign.plan import Plan
-from lingualign.prompts import RunPrompts
+from lingualign.prompts import RunPrompts, prompts_hash
+from lingualign.runs import content_hash
 
 
 class Change(Protocol):
-    """Something that changes a model for the duration of a `with` block, such as an `Edit`."""
+    """Something that changes a model for the duration of a `with` block, such as an `Edit`. Its file is a
+    .safetensors."""
 
     @property
     def manifest(self) -> Mapping[str, Any]: ...
@@ -52,13 +59,14 @@ class Treatment:
 
 @dataclass(frozen=True)
 class Context:
-    """All that a method may use. It has the fit split; the audited prompts are not in it.
+    """All that a method may use. The report split is not in it.
 
     Attributes:
         config: the model file's settings, the edit's among them.
         loaded: the base model with its tokenizer; to be left as it was found, bit for bit.
-        prompts: the fit split, the select split where a method chooses settings on it, and the languages.
-        judge: judges the replies that choose layers (`layers = "select"`); for nothing else.
+        prompts: the fit split, the select split for a method that chooses settings by itself, and the languages.
+        judge: the one of the audits; here for replies that choose layers (`layers = "select"`) or that a method learns
+            from.
         seed: of everything random.
         folder: for files that the fit needs, such as features; deleted after it.
         base: the edit of the method that this one is made from, where its file names one.
@@ -98,6 +106,16 @@ class Context:
             batch_size=self.config.audit.batch_size,
             progress=self.progress,
         )
+
+    def judged_replies(self, prompts: PromptSet, max_new_tokens: int) -> list[Reply]:
+        """The model's own replies to prompts of the fit split with the judge's verdicts, for methods that learn from
+        them: refusals as examples, answers as counterexamples. Generated here, so that they count as the method's
+        cost."""
+        engine = TransformersEngine(
+            self.model, self.tokenizer, max_new_tokens=max_new_tokens, batch_size=self.config.audit.batch_size
+        )
+        store = ReplyStore(self.folder / f"replies-{content_hash([prompts_hash(prompts), max_new_tokens])}.jsonl")
+        return run_audit(engine, self.judge, prompts, store, progress=self.progress, stage="judged replies")
 
 
 class Method(ABC):

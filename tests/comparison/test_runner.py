@@ -87,6 +87,57 @@ def test_a_fit_that_was_stopped_begins_anew(model_file: Path, tmp_path: Path) ->
     assert stages.begun["own replies"] == 1
 
 
+STEERING = """
+from contextlib import contextmanager
+from pathlib import Path
+from method_comparison.treatment import Method, Treatment
+class Steering:
+    manifest = {"method": "steering"}
+    def __init__(self, strength):
+        self.strength = strength
+    @contextmanager
+    def applied(self, model):
+        hook = model.model.layers[1].register_forward_hook(lambda _m, _a, output: output * self.strength)
+        try:
+            yield model
+        finally:
+            hook.remove()
+    def save(self, path):
+        path.write_text(str(self.strength))
+        return path
+    @classmethod
+    def load(cls, path):
+        return cls(float(path.read_text()))
+class Steer(Method):
+    change = Steering
+    def fit(self, context):
+        assert not context.prompts.report
+        harmful = context.prompts.fit.where(kinds=["harmful"])
+        replies = context.judged_replies(harmful, 3)
+        assert [reply.key for reply in replies] == [prompt.key for prompt in harmful]
+        return Treatment(Steering(1.0 + len(replies) / 10))
+"""
+
+
+def test_a_change_that_is_no_edit(model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "made_up_steering.py").write_text(STEERING, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    folder = tmp_path / "methods"
+    folder.mkdir()
+    (folder / "steer.toml").write_text('description = "x"\nfit = "made_up_steering:Steer"\n', encoding="utf-8")
+    sham = (METHODS / "sham.toml").read_text(encoding="utf-8").replace("sparse-weight-edit", "steer")
+    (folder / "sham.toml").write_text(sham, encoding="utf-8")
+    with pytest.raises(KeyboardInterrupt):
+        comparison(model_file, tmp_path, Stages(("audit after", 1)), ["steer"], folder).run()
+    stages = Stages()
+    comparison(model_file, tmp_path, stages, ["steer"], folder).run()
+    assert stages.begun["judged replies"] == 1  # of the second seed
+    record, _ = read_records(tmp_path / "results", "report")
+    assert record["utility"]["mean_divergence"]["kl"]["value"] > 0
+    with pytest.raises(UserError, match="sham is made from steer, which is no edit of weights"):
+        comparison(model_file, tmp_path, Stages(), ["sham"], folder).run()
+
+
 def test_results_hold_figures_and_no_text(finished: Path) -> None:
     records = read_records(finished / "results", "report")
     assert [(record["method"]["name"], record["seed"]) for record in records] == [
@@ -115,8 +166,8 @@ def test_results_hold_figures_and_no_text(finished: Path) -> None:
 
 
 def test_replies_and_edits_are_in_the_work_folder(finished: Path) -> None:
-    [path] = finished.glob("work/report/tiny/sham-1-*/edit.safetensors")
-    [base] = finished.glob("work/report/tiny/sparse-weight-edit-0-*/edit.safetensors")
+    [path] = finished.glob("work/report/tiny/sham-1-*/treatment.safetensors")
+    [base] = finished.glob("work/report/tiny/sparse-weight-edit-0-*/treatment.safetensors")
     sham = Edit.load(path)
     assert sham.deltas.keys() == Edit.load(base).deltas.keys()
     assert sham.manifest["seed"] == 1
