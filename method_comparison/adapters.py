@@ -11,7 +11,10 @@ from lingualign.methods.controls import sham_edit
 from lingualign.methods.safe_prompt import SAFE_PROMPTS
 from lingualign.pipeline import fit_edit
 from lingualign.plan import Plan
+from method_comparison.imports import imported, keywords, made
 from method_comparison.treatment import Context, Method, Treatment
+
+_POSITIONS = "lingualign.features.positions:Positions"
 
 
 class NoEdit(Method):
@@ -79,6 +82,34 @@ class SparseEdit(Method):
 
     def estimate(self, plan: Plan) -> float:
         return plan.seconds["edit"] + plan.seconds.get("choosing layers", 0.0)
+
+
+class Anchored(Method):
+    """Any method of the package that is fitted on anchors: `fit(model, tokenizer, anchors, *, ...)`.
+
+    Args:
+        method: import path of its class, `MODULE:CLASS`.
+        parameters: keyword arguments of that class; `positions` as a table. Where it takes them and they are not given,
+            `seed` is the run's, and `layers` are the blocks of the base's edit.
+    """
+
+    def __init__(self, method: str, **parameters: Any) -> None:
+        self.method = method
+        self.parameters = parameters
+        if "positions" in parameters:
+            self.parameters["positions"] = made(_POSITIONS, parameters["positions"])
+        made(method, self.parameters)
+
+    def fit(self, context: Context) -> Treatment:
+        offered = {"seed": context.seed, **({"layers": context.base.manifest["layers"]} if context.base else {})}
+        taken = keywords(imported(self.method))
+        parameters = {**{name: value for name, value in offered.items() if name in taken}, **self.parameters}
+        method = made(self.method, parameters)
+        more = {"cache": context.folder, "fingerprint": context.loaded.fingerprint, "progress": context.progress}
+        if "replies" in keywords(method.fit):
+            more["replies"] = context.own_replies(method.positions.reply_tokens)
+        more = {name: value for name, value in more.items() if name in keywords(method.fit)}
+        return Treatment(method.fit(context.model, context.tokenizer, context.anchors, **more))
 
 
 class Sham(Method):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import importlib
-import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lingualign.config import RunConfig, build_config, read_toml
 from lingualign.errors import ConfigError, UserError
+from method_comparison.imports import made
 from method_comparison.treatment import Method
 
 FOLDER = Path(__file__).parent
@@ -91,21 +90,13 @@ def load_method(name: str, folder: Path = METHODS) -> RegisteredMethod:
     """
     path = _path(name, folder, "method")
     file = _checked(MethodFile, path)
-    module, _, attribute = file.fit.partition(":")
     try:
-        kind = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"{path}: cannot import {file.fit} ({error}); correct `fit`") from None
-    if not (isinstance(kind, type) and issubclass(kind, Method)):
-        raise ConfigError(f"{path}: {file.fit} is no Method; see method_comparison/treatment.py")
-    try:
-        inspect.signature(kind).bind(**file.parameters)
-    except TypeError as error:
-        raise ConfigError(f"{path}: {attribute} has other parameters ({error}); correct `parameters`") from None
-    try:
-        return RegisteredMethod(name, file, kind(**file.parameters))
+        method = made(file.fit, file.parameters)
     except UserError as error:
         raise ConfigError(f"{path}: {error}") from None
+    if not isinstance(method, Method):
+        raise ConfigError(f"{path}: {file.fit} is no Method; see method_comparison/treatment.py")
+    return RegisteredMethod(name, file, method)
 
 
 def load_methods(wanted: Iterable[str] | None = None, folder: Path = METHODS) -> dict[str, RegisteredMethod]:

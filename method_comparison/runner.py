@@ -311,7 +311,7 @@ class _Session:
         file, facts = folder.path / "treatment.safetensors", folder.path / "fit.json"
         if facts.is_file():
             kept = json.loads(facts.read_text(encoding="utf-8"))
-            change = method.method.change.load(file)
+            change = method.method.load(file)
             return Fitted(Treatment(change, kept["system"]), kept["identity"], Cost(**kept["cost"]))
         base = self.base_edit(method, seed)
         scratch = folder.path / "features"

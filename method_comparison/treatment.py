@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 from lingualign.config import RunConfig
 from lingualign.data.schema import PromptSet
@@ -122,16 +122,15 @@ class Method(ABC):
     """A method as the comparison calls it; a file in `methods/` names its class and parameters.
 
     Parameters are keyword arguments of the constructor, which checks them and does nothing else.
-
-    Attributes:
-        change: class of the treatment's change; its `load(path)` reads what `save` wrote.
     """
-
-    change: ClassVar[Any] = Edit
 
     @abstractmethod
     def fit(self, context: Context) -> Treatment:
         """Makes the treatment. Deterministic for a seed."""
+
+    def load(self, path: Path) -> Change:
+        """Reads what the treatment's change wrote."""
+        return Edit.load(path)
 
     def estimate(self, plan: Plan) -> float | None:
         """Seconds the fit will take, or None where that is known only from an earlier run."""

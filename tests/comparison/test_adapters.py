@@ -6,12 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from method_comparison.adapters import SafePrompt, Sham, SparseEdit
+from method_comparison.adapters import Anchored, SafePrompt, Sham, SparseEdit
 from method_comparison.registry import load_model_file
-from method_comparison.treatment import Context
+from method_comparison.treatment import Context, Method
 
 from lingualign.edit import Edit
 from lingualign.errors import ConfigError
+from lingualign.evaluate.judge import OfflineJudge
+from lingualign.models.load import load_model
+from lingualign.pipeline import edit_hash
+from lingualign.prompts import resolve_prompts
 
 
 def context(model: Path, base: Edit | None = None) -> Context:
@@ -33,6 +37,28 @@ def test_a_control_is_in_the_blocks_of_its_base(model_file: Path) -> None:
 
 def test_a_methods_own_blocks_win(model_file: Path) -> None:
     assert SparseEdit(layers="auto").settings(context(model_file)).layers == "auto"
+
+
+def test_a_method_of_the_package_gets_what_it_takes(model_file: Path, tmp_path: Path) -> None:
+    config = load_model_file(str(model_file)).config
+    loaded = load_model(config.model, precision="float32", device="cpu")
+    prompts = resolve_prompts(config)
+
+    def fitted(method: Method, base: Edit | None = None) -> Edit:
+        given = Context(config, loaded, prompts, OfflineJudge(), 7, tmp_path / "features", base)
+        change = method.fit(given).change
+        assert isinstance(change, Edit)
+        return change
+
+    path = "lingualign.methods.sparse_weight_edit:SparseWeightEdit"
+    settings: dict[str, Any] = {"rank": 4, "ridge": 0.1, "selection": "random", "fraction": 0.5}
+    by_path = fitted(Anchored(path, **settings), Edit({}, {}, {"layers": [3]}))
+    assert by_path.manifest["layers"] == [3]
+    assert by_path.manifest["settings"]["seed"] == 7
+    assert edit_hash(by_path) == edit_hash(fitted(SparseEdit(**settings, layers=[3])))
+    early = fitted(Anchored(path, **settings, layers=[0], positions={"template_tokens": 1, "reply_tokens": 0}))
+    assert early.manifest["layers"] == [0]
+    assert early.manifest["settings"]["positions"]["template_tokens"] == 1
 
 
 def test_a_sham_needs_a_base(model_file: Path) -> None:

@@ -13,6 +13,8 @@ from lingualign.errors import ConfigError
 from lingualign.pipeline import CONTROL_FRACTION, CONTROLS, PUBLISHED
 
 RIGHT = 'description = "x"\nfit = "method_comparison.adapters:SparseEdit"\n'
+EDIT = 'method = "lingualign.methods.sparse_weight_edit:SparseWeightEdit"\n'
+ANCHORED = 'description = "x"\nfit = "method_comparison.adapters:Anchored"\n[parameters]\n'
 
 
 def test_every_file_that_ships_is_right() -> None:
@@ -48,7 +50,7 @@ def test_a_method_comes_after_the_one_that_it_is_made_from() -> None:
         ("fit = [\n", "not valid TOML"),
         ('description = "x"\nfit = "nowhere:Nothing"\n', "cannot import nowhere:Nothing"),
         ('description = "x"\nfit = "method_comparison.adapters:Nothing"\n', "cannot import"),
-        ('description = "x"\nfit = "lingualign.edit:Edit"\n', "is no Method"),
+        ('description = "x"\nfit = "lingualign.methods.sparse_weight_edit:SparseWeightEdit"\n', "is no Method"),
         (RIGHT + "[parameters]\nrnk = 3\n", "did you mean edit.rank?"),
         (RIGHT + '[parameters]\nrank = "many"\n', "edit.rank"),
         ('description = "x"\nfit = "method_comparison.adapters:NoEdit"\n[parameters]\nrank = 3\n', "other parameters"),
@@ -56,6 +58,9 @@ def test_a_method_comes_after_the_one_that_it_is_made_from() -> None:
             'description = "x"\nfit = "method_comparison.adapters:SafePrompt"\n[parameters]\nline = "x"\n',
             "no system line",
         ),
+        (ANCHORED + 'method = "nowhere:Nothing"\n', "cannot import nowhere:Nothing"),
+        (ANCHORED + 'method = "lingualign.methods.sparse_weight_edit:SparseWeightEdit"\nL2 = 3\n', "other parameters"),
+        (ANCHORED + EDIT + "positions = {reply_token = 3}\n", "other parameters"),
         (RIGHT + 'base = "missing"\n', "there is no method missing"),
         (RIGHT + 'base = "mine"\n', "made from each other"),
     ],

@@ -109,7 +109,8 @@ class Steering:
     def load(cls, path):
         return cls(float(path.read_text()))
 class Steer(Method):
-    change = Steering
+    def load(self, path):
+        return Steering.load(path)
     def fit(self, context):
         assert not context.prompts.report
         harmful = context.prompts.fit.where(kinds=["harmful"])
