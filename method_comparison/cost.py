@@ -1,0 +1,132 @@
+"""What a fit costs: time, processor time, memory, floating-point operations, energy. What cannot be read is None."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+
+from method_comparison.flops import FlopCounter
+
+#: Seconds between two looks at the process's memory.
+INTERVAL = 0.02
+#: Counters of Intel's and AMD's processors, one for each package; usually readable by root only.
+RAPL = Path("/sys/class/powercap")
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a piece of work cost.
+
+    Attributes:
+        seconds: wall-clock time, counting of operations included (one or two microseconds for each call into PyTorch).
+        cpu_seconds: of all threads of this process and of its finished children.
+        peak_memory: bytes resident in main memory at most, the model and what was there before included.
+        peak_device_memory: bytes allocated on the GPU at most; None without one.
+        product_flops, backward_flops, factorisation_flops: see `FlopCounter`.
+        joules: of the processor's packages, with all else that ran on them; None where the counters cannot be read,
+            and on a GPU, whose energy they leave out.
+    """
+
+    seconds: float
+    cpu_seconds: float
+    peak_memory: int
+    peak_device_memory: int | None
+    product_flops: int
+    backward_flops: int
+    factorisation_flops: int
+    joules: float | None
+
+    @property
+    def flops(self) -> int:
+        return self.product_flops + self.backward_flops + self.factorisation_flops
+
+
+class Meter:
+    """Holds the cost once its block has ended."""
+
+    cost: Cost
+
+
+@contextlib.contextmanager
+def metered(device: str) -> Iterator[Meter]:
+    """Measures the work in a `with` block.
+
+    Args:
+        device: where the model is.
+    """
+    meter, counter, memory = Meter(), FlopCounter(), _PeakMemory()
+    gpu = device.startswith("cuda")
+    if gpu:
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+    energy, cpu, start = read_energy(), _cpu_seconds(), time.perf_counter()
+    with memory, counter:
+        yield meter
+        if gpu:
+            torch.cuda.synchronize(device)
+    meter.cost = Cost(
+        seconds=round(time.perf_counter() - start, 3),
+        cpu_seconds=round(_cpu_seconds() - cpu, 3),
+        peak_memory=memory.peak,
+        peak_device_memory=torch.cuda.max_memory_allocated(device) if gpu else None,
+        product_flops=counter.products,
+        backward_flops=counter.backward,
+        factorisation_flops=counter.factorisations,
+        joules=None if gpu else spent(energy, read_energy()),
+    )
+
+
+class _PeakMemory:
+    """Looks at the process's memory from another thread; the kernel's own peak would be that of all work before."""
+
+    def __init__(self) -> None:
+        self.peak = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def _watch(self) -> None:
+        process = psutil.Process()
+        while True:
+            self.peak = max(self.peak, int(process.memory_info().rss))
+            if self._stop.wait(INTERVAL):
+                return
+
+    def __enter__(self) -> _PeakMemory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def _cpu_seconds() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def read_energy(folder: Path = RAPL) -> dict[str, tuple[int, int]] | None:
+    """Microjoules and the value at which the counter starts again, by package; None where there is none to read."""
+    found = {}
+    try:
+        for package in sorted(folder.glob("intel-rapl:[0-9]")):
+            energy, limit = (int((package / name).read_text()) for name in ("energy_uj", "max_energy_range_uj"))
+            found[package.name] = (energy, limit)
+    except (OSError, ValueError):
+        return None
+    return found or None
+
+
+def spent(before: dict[str, tuple[int, int]] | None, after: dict[str, tuple[int, int]] | None) -> float | None:
+    """Joules between two readings. A counter that went once around is put right, one that did so twice is not."""
+    if not before or not after:
+        return None
+    return sum((after[name][0] - was) % (limit + 1) for name, (was, limit) in before.items()) / 1e6

@@ -1,0 +1,141 @@
+"""What became of every prompt, without any text: small enough for git, and all that the page's statistics need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lingualign.data.schema import KINDS
+from lingualign.evaluate.schema import OUTCOMES, Outcome, Reply
+from lingualign.evaluate.statistics import Interval, expanded_percentiles, resampled_rows
+
+Array = npt.NDArray[np.float64]
+#: One letter for each outcome, and one for a prompt that a language lacks.
+LETTERS: dict[Outcome, str] = {outcome: outcome[0] for outcome in OUTCOMES}
+MISSING = "-"
+
+
+def encode(replies: Sequence[Reply], seeds: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]]:
+    """By kind and language one letter for each seed.
+
+    Args:
+        replies: of one audit.
+        seeds: by kind, in the order of the letters.
+    """
+    letters = {reply.key: LETTERS[reply.outcome] for reply in replies}
+    languages = dict.fromkeys(reply.language for reply in replies)
+    return {
+        kind: {
+            language: "".join(letters.get((kind, seed, language), MISSING) for seed in chosen) for language in languages
+        }
+        for kind, chosen in seeds.items()
+    }
+
+
+def seeds_by_kind(replies: Sequence[Reply]) -> dict[str, list[str]]:
+    """Seed ids in the order of the replies."""
+    found: dict[str, dict[str, None]] = {kind: {} for kind in KINDS}
+    for reply in replies:
+        found[reply.kind][reply.seed_id] = None
+    return {kind: list(seeds) for kind, seeds in found.items() if seeds}
+
+
+def indicators(
+    record: Mapping[str, Any], side: str, kinds: Sequence[str], outcome: Outcome, languages: Sequence[str]
+) -> Array:
+    """(prompts, languages): 1 where the outcome occurred, 0 where not, NaN without a reply.
+
+    Args:
+        record: a result.
+        side: `before` or `after`.
+        kinds: the rows of several kinds are below each other.
+        outcome: what is counted.
+        languages: the columns.
+    """
+    coded = record["outcomes"][side]
+    columns = [
+        [
+            np.nan if letter == MISSING else float(letter == LETTERS[outcome])
+            for kind in kinds
+            for letter in coded[kind][tag]
+        ]
+        for tag in languages
+    ]
+    return np.array(columns, dtype=np.float64).reshape(len(columns), -1).T
+
+
+@dataclass(frozen=True, slots=True)
+class RunsEstimate:
+    """A change averaged over runs and languages.
+
+    Attributes:
+        runs: number of runs; of models, where there are several.
+        prompts: seeds in each.
+        before, after: mean shares with the outcome.
+        difference: after - before, with its 95% interval.
+    """
+
+    runs: int
+    prompts: int
+    before: float
+    after: float
+    difference: float
+    interval: Interval
+
+
+def estimate(
+    records: Sequence[Mapping[str, Any]], kinds: Sequence[str], outcome: Outcome, languages: Sequence[str]
+) -> RunsEstimate | None:
+    """The change of one outcome, averaged over runs of the same prompts; None where no such prompt was audited.
+
+    Where the runs are of several models each model counts once, and models are drawn again in place of runs.
+    """
+    present = [kind for kind in kinds if all(kind in record["outcomes"]["after"] for record in records)]
+    if not present or not languages:
+        return None
+    by_model: dict[str, list[Mapping[str, Any]]] = {}
+    for record in records:
+        by_model.setdefault(record["model"]["name"], []).append(record)
+    before, after = (
+        [
+            np.stack([indicators(record, side, present, outcome, languages) for record in runs])
+            for runs in by_model.values()
+        ]
+        for side in ("before", "after")
+    )
+    if len(by_model) > 1:
+        before, after = ([runs.mean(axis=0, keepdims=True) for runs in side] for side in (before, after))
+    first, second = np.concatenate(before), np.concatenate(after)
+    was, now = (float(np.nanmean(values, axis=1).mean()) for values in (first, second))
+    return RunsEstimate(len(first), first.shape[1], was, now, now - was, crossed_bootstrap(second - first))
+
+
+def crossed_bootstrap(values: Array, samples: int = 2000, seed: int = 0, confidence: float = 0.95) -> Interval:
+    """Interval of the mean over runs and languages, by bootstrap of runs and of prompts, each drawn on its own.
+
+    Every run has the same prompts, so the two are crossed. With one run only prompts are drawn, and the interval is
+    that of `clustered_bootstrap`. Two or three runs say little about how much runs differ: their part of the interval
+    is then too narrow. Source: Owen 2007, The pigeonhole bootstrap, Annals of Applied Statistics 1:386.
+
+    Args:
+        values: (runs, prompts, languages); NaN where a prompt has no value in a language.
+        samples: bootstrap samples.
+        seed: of the random generator.
+        confidence: of the interval.
+    """
+    runs, prompts, languages = values.shape
+    drawn = resampled_rows(prompts, samples, seed)
+    of_runs = resampled_rows(runs, samples, seed + 1) / runs
+    sums, weights = np.zeros((samples, languages)), np.zeros((samples, languages))
+    for place, run in enumerate(values):
+        present = ~np.isnan(run)
+        share = of_runs[:, [place]]
+        sums += share * (drawn @ np.where(present, run, 0.0))
+        weights += share * (drawn @ present.astype(np.float64))
+    means = np.divide(sums, weights, out=np.full_like(sums, np.nan), where=weights > 0)
+    low, high = np.quantile(np.nanmean(means, axis=1), expanded_percentiles(prompts, confidence))
+    return (float(low), float(high))

@@ -1,0 +1,382 @@
+"""Runs methods on a model: base audit, fit, audit, utility, and one small JSON file for each method and seed.
+
+What is done is not done again: replies and edits are in the work folder, figures among the results. A fit that was
+killed begins anew, so that its cost is that of a whole fit.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from lingualign.data.schema import PromptSet
+from lingualign.edit import Edit
+from lingualign.errors import ConfigError, UserError
+from lingualign.evaluate.audit import run_audit
+from lingualign.evaluate.engine import TransformersEngine
+from lingualign.evaluate.judges.card import JudgeCard, judge_card
+from lingualign.evaluate.judges.registry import make_judge
+from lingualign.evaluate.schema import Reply
+from lingualign.evaluate.store import ReplyStore
+from lingualign.evaluate.utility.harness import check_tasks
+from lingualign.evaluate.utility.measure import Utility, UtilityComparison, compare_utility, measure_utility
+from lingualign.evaluate.verdict import compare
+from lingualign.events import Progress, silent
+from lingualign.hardware import hardware_line, versions
+from lingualign.measures import corrected_figures
+from lingualign.models.load import LoadedModel, load_model
+from lingualign.organism.base import sha256_of
+from lingualign.plan import make_plan
+from lingualign.prompts import RunPrompts, prompts_hash, resolve_prompts
+from lingualign.runs import RunFolder, content_hash, write_json
+from method_comparison.cost import Cost, metered
+from method_comparison.record import (
+    SCHEMA,
+    code_version,
+    comparison_figures,
+    corrected_summary,
+    counts,
+    outcome_figures,
+    read_record,
+    result_path,
+    write_record,
+)
+from method_comparison.registry import RegisteredMethod, RegisteredModel
+from method_comparison.treatment import Context, Treatment
+
+Split = Literal["select", "report"]
+State = Literal["done", "to do", "of other settings", "of another commit"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a comparison is run.
+
+    Attributes:
+        split: whose prompts are audited; `report` is for the final table and chooses nothing.
+        results: folder of the figures.
+        work: folder of replies and edits.
+        overwrite: whether results of other settings or of another commit are replaced.
+    """
+
+    split: Split
+    results: Path
+    work: Path
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run that is asked for: a method with one seed, and where it stands."""
+
+    method: RegisteredMethod
+    seed: int
+    path: Path
+    state: State
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A treatment, the hash of its file, and what making it cost."""
+
+    treatment: Treatment
+    identity: str
+    cost: Cost
+
+
+class Comparison:
+    """The methods on one model. Nothing heavy is loaded before `run`.
+
+    Args:
+        model: the model.
+        methods: by name, each after the one it is made from.
+        seeds: of the methods that depend on one.
+        options: split and folders.
+        progress: called as work goes on.
+
+    Raises:
+        DataError: the prompts cannot be read, or the split is empty.
+    """
+
+    def __init__(
+        self,
+        model: RegisteredModel,
+        methods: dict[str, RegisteredMethod],
+        seeds: Sequence[int],
+        options: Options,
+        progress: Progress = silent,
+    ) -> None:
+        self.model = model
+        self.methods = methods
+        self.seeds = seeds
+        self.options = options
+        self.progress = progress
+        self.prompts: RunPrompts = resolve_prompts(model.config)
+        self.audited = getattr(self.prompts, options.split)
+        if not self.audited:
+            raise ConfigError(
+                f"model {model.name} has no prompts in the {options.split} split; give it a source with some"
+            )
+        self.judge = make_judge(model.config.judge.first, device=model.config.device)
+        errors = model.config.judge.errors
+        self.card: JudgeCard = judge_card(self.judge.name, Path(errors) if errors else None)
+        self.code = code_version()
+
+    @cached_property
+    def _settings(self) -> dict[str, Any]:
+        """What every result of the model depends on, wherever its files are; batch size and device change time and
+        memory only."""
+        elsewhere: Any = {
+            **dict.fromkeys(("model", "device"), True),
+            **{"prompts": {"sources"}, "audit": {"batch_size"}, "judge": {"errors"}, "utility": {"data", "batch_size"}},
+        }
+        return {
+            "model": self.source,
+            "config": self.model.config.model_dump(mode="json", exclude=elsewhere),
+            "split": self.options.split,
+            "prompts": [prompts_hash(part) for part in (self.prompts.fit, self.prompts.select, self.audited)],
+            "judge": [self.judge.name, self.card.as_table()],
+        }
+
+    @property
+    def source(self) -> str:
+        """The hub id or `small`, or a local checkpoint's folder name."""
+        name = self.model.config.model
+        return Path(name).name if Path(name).is_dir() else name
+
+    def settings_hash(self, method: RegisteredMethod, seed: int) -> str:
+        """Identifies what a result depends on, the code apart."""
+        chain = [method]
+        while base := chain[-1].file.base:
+            chain.append(self.methods[base])
+        # A description is no setting.
+        files = [{"fit": link.file.fit, "parameters": link.file.parameters} for link in chain]
+        return content_hash({**self._settings, "methods": files, "seed": seed})
+
+    def tasks(self) -> list[Task]:
+        """Every run that is asked for, in order, and where it stands."""
+        found = []
+        for method in self.methods.values():
+            for seed in method.seeds(self.seeds):
+                path = result_path(self.options.results, self.options.split, self.model.name, method.name, seed)
+                found.append(Task(method, seed, path, self._state(method, seed, path)))
+        return found
+
+    def _state(self, method: RegisteredMethod, seed: int, path: Path) -> State:
+        if not path.is_file():
+            return "to do"
+        record = read_record(path)
+        if record["settings"] != self.settings_hash(method, seed):
+            return "of other settings"
+        return "done" if record["code"]["commit"] == self.code["commit"] else "of another commit"
+
+    def waiting(self, tasks: Sequence[Task]) -> list[Task]:
+        """The runs to be done among these. A result of another commit is taken as it is unless it is to be replaced."""
+        return [task for task in tasks if task.state == "to do" or (self.options.overwrite and task.state != "done")]
+
+    def estimates(self, tasks: Sequence[Task]) -> tuple[float, dict[tuple[str, int], tuple[float | None, float]]]:
+        """Seconds of the unedited model's audit; by method and seed those of the fit, None where unknown, and the rest.
+
+        A fit that was measured before, with any seed and on either split, is taken to last as long again.
+        """
+        prompts = replace(self.prompts, report=self.audited)
+        plan = make_plan(self.model.config, prompts, self.options.work, "run")
+        found: dict[tuple[str, int], tuple[float | None, float]] = {}
+        for task in tasks:
+            earlier = sorted(self.options.results.glob(f"*/{self.model.name}/{task.method.name}/seed-*.json"))
+            fit = read_record(earlier[0])["cost"]["seconds"] if earlier else task.method.method.estimate(plan)
+            after = 0.0 if task.method.name == "no-edit" else plan.seconds["audit after"] + plan.seconds["utility"]
+            found[task.method.name, task.seed] = (fit, after)
+        return plan.seconds["audit before"], found
+
+    def run(self, on_result: Callable[[Task, dict[str, Any]], None] | None = None) -> None:
+        """Does what is open.
+
+        Args:
+            on_result: called with each finished run and its figures.
+
+        Raises:
+            UserError: a result of other settings is in the way, or the model or a setting is wrong.
+        """
+        tasks = self.tasks()
+        for task in tasks:
+            if task.state == "of other settings" and not self.options.overwrite:
+                raise UserError(
+                    f"{task.path} was made with other settings or prompts; give --overwrite to replace it, "
+                    "or --results another folder"
+                )
+        waiting = self.waiting(tasks)
+        if not waiting:
+            return
+        config = self.model.config
+        check_tasks(config.utility)
+        loaded = load_model(config.model, precision=config.precision, device=config.device)
+        session = _Session(self, loaded)
+        with session.opened("base", content_hash(self._settings)) as base:
+            before = session.audit(base, "before.jsonl", "audit before", None)
+            utility = session.utility(base, None)
+            for task in waiting:
+                record = session.record(task, before, utility)
+                write_record(task.path, record)
+                if on_result:
+                    on_result(task, record)
+
+
+class _Session:
+    """A loaded model and the work folders of its runs."""
+
+    def __init__(self, comparison: Comparison, loaded: LoadedModel) -> None:
+        self.comparison = comparison
+        self.loaded = loaded
+        self.config = comparison.model.config
+        self.device = str(next(loaded.model.parameters()).device)
+        self.dtype = str(next(loaded.model.parameters()).dtype).removeprefix("torch.")
+
+    @contextmanager
+    def opened(self, name: str, settings: str) -> Iterator[RunFolder]:
+        """A work folder, of this code and these settings alone."""
+        of = self.comparison
+        key = content_hash([settings, of.code["commit"]])
+        path = of.options.work / of.options.split / of.model.name / f"{name}-{key}"
+        with RunFolder.open(path, {"model weights": self.loaded.fingerprint, "precision": self.dtype}) as folder:
+            yield folder
+
+    @contextmanager
+    def opened_for(self, method: RegisteredMethod, seed: int) -> Iterator[RunFolder]:
+        with self.opened(f"{method.name}-{seed}", self.comparison.settings_hash(method, seed)) as folder:
+            yield folder
+
+    def record(self, task: Task, before: Sequence[Reply], base_utility: Utility) -> dict[str, Any]:
+        """Fits, audits and compares one method with one seed."""
+        of = self.comparison
+        with self.opened_for(task.method, task.seed) as folder:
+            fitted = self.fitted(folder, task.method, task.seed)
+            treatment = fitted.treatment
+            after = list(before)
+            if not treatment.is_nothing:
+                with treatment.change.applied(self.loaded.model):
+                    after = self.audit(folder, "after.jsonl", "audit after", treatment.system)
+            utility = self.compared_utility(folder, treatment, base_utility, before, after)
+        anchors = of.prompts.anchor_languages
+        reference = of.prompts.reference
+        file = task.method.file
+        manifest = treatment.change.manifest
+        return {
+            "schema": SCHEMA,
+            "model": {
+                "name": of.model.name,
+                "source": of.source,
+                "fingerprint": self.loaded.fingerprint,
+                "parameters": sum(parameter.numel() for parameter in self.loaded.model.parameters()),
+                "dtype": self.dtype,
+            },
+            "method": {
+                "name": task.method.name,
+                "fit": file.fit,
+                "parameters": file.parameters,
+                "base": file.base,
+                "control": file.control,
+                "seeded": file.seeded,
+                "layers": manifest.get("layers"),
+                "treatment": fitted.identity,
+            },
+            "seed": task.seed,
+            "split": of.options.split,
+            "settings": of.settings_hash(task.method, task.seed),
+            "code": of.code,
+            "reference": reference,
+            "anchor_languages": anchors,
+            "languages": of.audited.languages,
+            "prompts": {"fit": prompts_hash(of.prompts.fit), "audited": prompts_hash(of.audited)},
+            "judge": of.judge.name,
+            "outcomes": outcome_figures(before, after),
+            "counts": counts(after),
+            "comparison": comparison_figures(compare(before, after, reference=reference, anchor_languages=anchors)),
+            "corrected": corrected_summary(corrected_figures(before, after, of.card.errors, reference)),
+            "utility": utility,
+            "cost": asdict(fitted.cost),
+            "seconds": dict(folder.timings),
+            "hardware": hardware_line(self.device),
+            "versions": versions(),
+        }
+
+    def fitted(self, folder: RunFolder, method: RegisteredMethod, seed: int) -> Fitted:
+        """Fits a method, or reads what it made; the cost is that of the fit that made it."""
+        file, facts = folder.path / "treatment.safetensors", folder.path / "fit.json"
+        if facts.is_file():
+            kept = json.loads(facts.read_text(encoding="utf-8"))
+            change = method.method.load(file)
+            return Fitted(Treatment(change, kept["system"]), kept["identity"], Cost(**kept["cost"]))
+        base = self.base_edit(method, seed)
+        scratch = folder.path / "features"
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir()
+        of = self.comparison
+        prompts = replace(of.prompts, report=PromptSet([]))
+        context = Context(self.config, self.loaded, prompts, of.judge, seed, scratch, base, of.progress)
+        with folder.timed("fit"), metered(self.device) as meter:
+            treatment = method.method.fit(context)
+        treatment.change.save(file)
+        identity = sha256_of(file)[:16]
+        write_json(facts, {"system": treatment.system, "identity": identity, "cost": asdict(meter.cost)})
+        shutil.rmtree(scratch)
+        return Fitted(treatment, identity, meter.cost)
+
+    def base_edit(self, method: RegisteredMethod, seed: int) -> Edit | None:
+        """The edit of the method that this one is made from, with the same seed where that has any."""
+        if method.file.base is None:
+            return None
+        base = self.comparison.methods[method.file.base]
+        seed = seed if base.file.seeded else 0
+        with self.opened_for(base, seed) as folder:
+            change = self.fitted(folder, base, seed).treatment.change
+        if not isinstance(change, Edit):
+            raise ConfigError(f"{method.name} is made from {base.name}, which is no edit of weights; correct `base`")
+        return change
+
+    def audit(self, folder: RunFolder, file: str, stage: str, system: str | None) -> list[Reply]:
+        settings = self.config.audit
+        engine = TransformersEngine(
+            self.loaded.model,
+            self.loaded.tokenizer,
+            max_new_tokens=settings.max_new_tokens,
+            batch_size=settings.batch_size,
+            system=system or settings.system,
+        )
+        of = self.comparison
+        with folder.timed(stage):
+            return run_audit(
+                engine, of.judge, of.audited, ReplyStore(folder.path / file), progress=of.progress, stage=stage
+            )
+
+    def utility(self, folder: RunFolder, treatment: Treatment | None) -> Utility:
+        of = self.comparison
+        change: Any = treatment.change if treatment else None
+        with folder.timed("utility"):
+            return measure_utility(
+                self.loaded,
+                self.config.utility,
+                of.audited,
+                folder.path / "utility.json",
+                edit=change,
+                progress=of.progress,
+            )
+
+    def compared_utility(
+        self,
+        folder: RunFolder,
+        treatment: Treatment,
+        base: Utility,
+        before: Sequence[Reply],
+        after: Sequence[Reply],
+    ) -> UtilityComparison | None:
+        """None where nothing was done to the model: a system line is not in the texts that utility is measured on."""
+        if treatment.system is not None or treatment.is_nothing:
+            return None
+        return compare_utility(base, self.utility(folder, treatment), before, after, self.loaded.tokenizer)

@@ -1,0 +1,92 @@
+"""Outcomes as letters, and intervals over runs and prompts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from method_comparison.outcomes import crossed_bootstrap, estimate, indicators
+from method_comparison.record import outcome_figures
+
+from lingualign.data.schema import Kind
+from lingualign.evaluate.schema import Outcome, Reply
+from lingualign.evaluate.statistics import clustered_bootstrap
+from lingualign.evaluate.verdict import compare
+
+
+def reply(kind: Kind, seed: int, language: str, outcome: Outcome) -> Reply:
+    return Reply(f"{kind}-{seed}", language, kind, "", 1, True, outcome, 0.0, "")
+
+
+def audit(seed: int, share: float) -> list[Reply]:
+    rng = np.random.default_rng(seed)
+    kinds: tuple[Kind, ...] = ("harmful", "harmless")
+    return [
+        reply(kind, number, language, "refused" if rng.random() < share else "answered")
+        for kind in kinds
+        for number in range(12)
+        for language in ("en", "th", "ja")
+    ]
+
+
+def record(before: list[Reply], after: list[Reply], model: str = "tiny") -> dict[str, Any]:
+    return {"model": {"name": model}, "outcomes": outcome_figures(before, after)}
+
+
+def test_letters_say_what_became_of_each_prompt() -> None:
+    replies = [
+        reply("harmful", 1, "en", "refused"),
+        reply("harmful", 2, "en", "incoherent"),
+        reply("harmful", 1, "th", "unparsed"),
+    ]
+    figures = outcome_figures(replies, replies)
+    assert figures["seeds"] == {"harmful": ["harmful-1", "harmful-2"]}
+    assert figures["after"] == {"harmful": {"en": "ri", "th": "u-"}}
+    found = indicators({"outcomes": figures}, "after", ["harmful"], "refused", ["th", "en"])
+    np.testing.assert_array_equal(found, [[0.0, 1.0], [np.nan, 0.0]])
+
+
+def test_one_run_has_the_figures_of_the_paired_comparison() -> None:
+    before, after = audit(0, 0.2), audit(1, 0.7)
+    expected = compare(before, after).harmful_refusal.mean
+    found = estimate([record(before, after)], ["harmful"], "refused", ["th", "ja"])
+    assert expected is not None
+    assert found is not None
+    assert (found.before, found.after) == pytest.approx((expected.before, expected.after))
+    assert found.difference == pytest.approx(expected.difference)
+    assert found.interval == pytest.approx(expected.interval)
+
+
+def test_each_of_several_models_counts_once() -> None:
+    before, none, all_of_them = audit(0, 0.0), audit(0, 0.0), audit(0, 1.0)
+    runs = [*[record(before, none)] * 3, record(before, all_of_them, "other")]
+    found = estimate(runs, ["harmful"], "refused", ["th", "ja"])
+    assert found is not None
+    assert (found.runs, found.difference) == (2, 0.5)
+    alone = estimate(runs[:3], ["harmful"], "refused", ["th", "ja"])
+    assert alone is not None
+    assert (alone.runs, alone.difference) == (3, 0.0)
+
+
+def test_a_kind_that_was_not_audited_has_no_estimate() -> None:
+    assert estimate([record(audit(0, 0.2), audit(1, 0.7))], ["look-alike"], "refused", ["th"]) is None
+
+
+def test_runs_that_are_alike_add_nothing_and_runs_that_differ_widen_the_interval() -> None:
+    run = np.random.default_rng(0).random((40, 3)).round()
+    alone = clustered_bootstrap(run)
+    assert crossed_bootstrap(np.stack([run] * 3)) == pytest.approx(alone)
+    low, high = crossed_bootstrap(np.stack([run * 0.2, run, run * 1.8]))
+    assert low < alone[0] < alone[1] < high
+
+
+def test_the_interval_covers_when_runs_and_prompts_both_vary() -> None:
+    rng = np.random.default_rng(1)
+    covered = 0
+    for trial in range(200):
+        values = 0.3 + rng.normal(size=(8, 1, 1)) * 0.1 + rng.normal(size=(1, 30, 1)) * 0.3
+        values = values + rng.normal(size=(8, 30, 2)) * 0.1
+        low, high = crossed_bootstrap(values, samples=300, seed=trial)
+        covered += low <= 0.3 <= high
+    assert covered / 200 > 0.9
