@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from lingualign.errors import ConfigError, FingerprintMismatch, UnsupportedModel, UserError
+from lingualign.runs import content_hash
 
 if TYPE_CHECKING:
     from torch import nn
@@ -99,6 +100,16 @@ class Edit:
     deltas: Mapping[str, LowRankDelta]
     base: Mapping[str, str]
     manifest: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies the edit by its numbers, whatever file they are in."""
+        return content_hash(
+            {
+                name: [tensor_fingerprint(delta.out_factor), tensor_fingerprint(delta.in_factor), self.base[name]]
+                for name, delta in self.deltas.items()
+            }
+        )
 
     # Arithmetic
 
