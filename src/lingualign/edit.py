@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from lingualign.errors import ConfigError, FingerprintMismatch, UnsupportedModel, UserError
-from lingualign.runs import content_hash
 
 if TYPE_CHECKING:
     from torch import nn
@@ -103,13 +102,16 @@ class Edit:
 
     @property
     def fingerprint(self) -> str:
-        """Identifies the edit by its numbers, whatever file they are in."""
-        return content_hash(
-            {
-                name: [tensor_fingerprint(delta.out_factor), tensor_fingerprint(delta.in_factor), self.base[name]]
-                for name, delta in self.deltas.items()
-            }
-        )
+        """Identifies the edit by its numbers, exactly, whatever file they are in. First 16 hexadecimal digits."""
+        digest = hashlib.sha256()
+        for name, delta in sorted(self.deltas.items()):
+            digest.update(f"{name} {self.base[name]}".encode())
+            for part in (delta.out_factor, delta.in_factor, delta.rows, delta.columns):
+                if part is not None:
+                    digest.update(f"{tuple(part.shape)}".encode())
+                    digest.update(part.contiguous().numpy().tobytes())
+                digest.update(b";")
+        return digest.hexdigest()[:16]
 
     # Arithmetic
 

@@ -14,7 +14,6 @@ the edit's manifest.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -248,7 +247,7 @@ class _Fit:
         """Solves some matrices from features of the model with `before` applied; the target is divided by `share`."""
         fingerprint = self.source.fingerprint
         with before.applied(self.model):
-            self.source.fingerprint = fingerprint + _edit_fingerprint(before)
+            self.source.fingerprint = fingerprint + (before.fingerprint if before.deltas else "")
             try:
                 inputs = list(dict.fromkeys(matrix.inputs for matrix in matrices))
                 outputs = list(dict.fromkeys(matrix.outputs for matrix in matrices))
@@ -383,16 +382,6 @@ def _activation(model: Any, mlp: MlpMatrices) -> Any:
             f"{mlp.mlp} has no single activation module, so the post-activation target is unknown; use target='pre'"
         )
     return children[0]
-
-
-def _edit_fingerprint(edit: Edit) -> str:
-    """Distinguishes features of the edited model from those of the base in the cache."""
-    digest = hashlib.sha256()
-    for name, delta in edit.deltas.items():
-        digest.update(name.encode())
-        digest.update(delta.out_factor.numpy().tobytes())
-        digest.update(delta.in_factor.numpy().tobytes())
-    return digest.hexdigest() if edit.deltas else ""
 
 
 def _diagnose(matrix: Matrix, delta: LowRankDelta, solution: Solution, weight: Tensor) -> dict[str, Any]:
