@@ -146,6 +146,15 @@ def test_zero_strength_changes_no_bit(tiny_model: Any, dtype: torch.dtype) -> No
     assert not torch.equal(steered, before)
 
 
+def test_zero_strength_keeps_negative_zeros(tiny_model: Any) -> None:
+    model = tiny_model[0]
+    with torch.no_grad():
+        model.get_input_embeddings().weight.fill_(-0.0)
+    site = Site("model.layers.0", "input")
+    with make(model, site).scaled(0.0).applied(model):
+        assert read(model, site, {"input_ids": torch.tensor([[5, 6]])})[0].signbit().all()
+
+
 def test_strength_is_linear_and_recorded(tiny_model: Any) -> None:
     steering = make(tiny_model[0])
     states = torch.randn(3, 64)

@@ -131,6 +131,18 @@ def test_past_keys_keep_the_languages_done(tiny_model: Any) -> None:
     assert [row["languages"] for row in both.manifest["diagnostics"]] == [["it"], ["sw"]]
 
 
+def test_a_cache_changes_nothing(tiny_model: Any, tmp_path: Any) -> None:
+    anchors = plain_anchors(("it", "sw"))
+
+    def fit(weight: float, **cache: Any) -> str:
+        method = Memit(mom2_update_weight=weight, layers=[1, 2], batches="language", positions=POSITIONS)
+        return method.fit(*tiny_model, anchors, **cache).fingerprint
+
+    cache = {"cache": tmp_path, "fingerprint": "tiny"}
+    # The second setting shares the unedited model's features with the first, and no other.
+    assert [fit(5.0, **cache), fit(50.0, **cache), fit(5.0, **cache)] == [fit(5.0), fit(50.0), fit(5.0)]
+
+
 def test_without_the_split_every_layer_takes_all_of_its_gap(tiny_model: Any) -> None:
     def change_of_the_first(split: bool) -> float:
         method = Memit(mom2_update_weight=1e-3, layers=[0, 1, 2], split=split, positions=POSITIONS)
