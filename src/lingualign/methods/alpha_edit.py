@@ -89,8 +89,8 @@ class Memit(KeyValueEdit):
     Args:
         mom2_update_weight: how many keys the keep set's mean second moment stands for: K₀K₀ᵀ is that many times it.
             15,000 in MEMIT's settings for GPT-J.
-        ridge: added to the diagonal, relative to its mean. MEMIT has none: its covariance has full rank, that of a keep
-            set of few rows has not.
+        ridge: added to the diagonal, relative to its mean. MEMIT has none: its covariance has full rank. That of a keep
+            set of few rows has not, and is only as exact as sums in float32 are.
         layers, layer_count, split, batches, positions: see `KeyValueEdit`.
     """
 
@@ -106,7 +106,7 @@ class Memit(KeyValueEdit):
         self,
         *,
         mom2_update_weight: float = 15_000.0,
-        ridge: float = 1e-6,
+        ridge: float = 1e-3,
         layers: Sequence[int] | Literal["auto"] = "auto",
         layer_count: int = 5,
         split: bool = True,

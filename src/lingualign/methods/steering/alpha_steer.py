@@ -44,7 +44,8 @@ class AlphaSteer:
         layer_count: number of consecutive blocks when `layers` is `auto`.
         nullspace_ratio: share of the directions, those that benign activations use least, that count as null. The
             authors set 0.3 to 0.6 block by block.
-        alpha: α > 0, ridge on sums over activations.
+        alpha: α > 0, ridge on sums over activations, so its meaning depends on their scale and number: where
+            `harmful_gate` in the manifest's diagnostics is far below 1, it is too large.
         strength: λ.
         site: `residual` as published, or `mlp`, whose steering of all tokens `Steering.to_edit` folds into weights.
         tokens: which tokens are steered, see `Steering`; `prompt` in the authors' code, `all` in the equation.
