@@ -9,6 +9,7 @@ edited so far, and R is divided by the number of layers left.
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -36,7 +37,7 @@ Progress = Callable[[str, int, int], None]
 LayerSolver = Callable[[Tensor, Tensor, Tensor], Solution]
 
 
-class KeyValueEdit:
+class KeyValueEdit(ABC):
     """Base of MEMIT and AlphaEdit; the constructor only stores parameters, `fit` returns an `Edit`.
 
     Args:
@@ -72,13 +73,13 @@ class KeyValueEdit:
         """All parameters as plain values."""
         return {**{k: v for k, v in vars(self).items() if k != "positions"}, "positions": asdict(self.positions)}
 
+    @abstractmethod
     def prepare(self, keep_gram: Tensor) -> tuple[LayerSolver, dict[str, Any]]:
         """The solver of one layer, and what the manifest says about it.
 
         Args:
             keep_gram: mean second moment of the keep set's keys, (d, d) float64, on the unedited model.
         """
-        raise NotImplementedError
 
     def fit(
         self,
@@ -149,22 +150,9 @@ class KeyValueEdit:
                 edit = edit + Edit({name: delta}, {name: base[layer]})
                 # A layer's keys do not depend on its own weight, nor on later ones: these are the keys after the batch.
                 past[layer] = torch.cat([past[layer], keys])
-                diagnostics.append(
-                    {
-                        "tensor": name,
-                        "layer": layer,
-                        "languages": sorted({anchors.pairs[index][1].language for index in batch}),
-                        "rank": delta.rank,
-                        "rows": delta.shape[0],
-                        "columns": delta.shape[1],
-                        "relative_change": frobenius(delta.out_factor, delta.in_factor)
-                        / float(weights[layer].detach().float().norm()),
-                        "explained": solution.explained,
-                        "keep_change": _root_mean_square(solution, kept[inputs[layer]].gram),
-                        "singular_values": [float(value) for value in solution.singular_values[:64]],
-                        **about,
-                    }
-                )
+                languages = sorted({anchors.pairs[index][1].language for index in batch})
+                known = {"tensor": name, "layer": layer, "languages": languages, **about}
+                diagnostics.append(known | _diagnose(delta, solution, weights[layer], kept[inputs[layer]].gram))
         manifest = {
             "method": self.method,
             "citation": self.citation,
@@ -192,7 +180,16 @@ class KeyValueEdit:
         ]
 
 
-def _root_mean_square(solution: Solution, keep_gram: Tensor) -> float:
-    """Root of the mean squared change of the keep set's outputs, ‖ΔW k‖ over its keys k."""
+def _diagnose(delta: LowRankDelta, solution: Solution, weight: Tensor, keep_gram: Tensor) -> dict[str, Any]:
     inner = solution.in_factor.T @ keep_gram @ solution.in_factor
-    return float(((solution.out_factor.T @ solution.out_factor) * inner).sum().clamp_min(0).sqrt())
+    keep_square = ((solution.out_factor.T @ solution.out_factor) * inner).sum().clamp_min(0)
+    return {
+        "rank": delta.rank,
+        "rows": delta.shape[0],
+        "columns": delta.shape[1],
+        "relative_change": frobenius(delta.out_factor, delta.in_factor) / float(weight.detach().float().norm()),
+        "explained": solution.explained,
+        # Root mean square of ΔW k over the keys k of the keep set.
+        "keep_change": float(keep_square.sqrt()),
+        "singular_values": [float(value) for value in solution.singular_values[:64]],
+    }
