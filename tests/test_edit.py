@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -272,3 +273,22 @@ def test_an_interrupted_save_keeps_the_previous_file(
     with pytest.raises(KeyboardInterrupt):
         edit.scaled(2.0).save(path)
     assert path.read_bytes() == before
+
+
+# Fingerprint
+
+
+def test_the_fingerprint_is_of_all_numbers_and_of_nothing_else(tiny_model: Any, tmp_path: Path) -> None:
+    edit = make_edit(tiny_model[0])
+    same = Edit(dict(reversed(edit.deltas.items())), edit.base, {"method": "other"})
+    assert same.fingerprint == edit.fingerprint == Edit.load(edit.save(tmp_path / "e.safetensors")).fingerprint
+    down, gate = edit.deltas[DOWN], edit.deltas[GATE]
+    changed = [
+        (DOWN, replace(down, out_factor=down.out_factor * (1 + 1e-6))),
+        (DOWN, replace(down, in_factor=down.in_factor * (1 + 1e-6))),
+        (DOWN, replace(down, columns=torch.tensor([1, 4, 94]))),
+        (GATE, replace(gate, rows=torch.tensor([0, 51]))),
+    ]
+    others = [Edit({**edit.deltas, name: delta}, edit.base).fingerprint for name, delta in changed]
+    others.append(Edit(edit.deltas, {**edit.base, UP: "another"}).fingerprint)
+    assert len({edit.fingerprint, *others}) == 6

@@ -100,6 +100,19 @@ class Edit:
     base: Mapping[str, str]
     manifest: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def fingerprint(self) -> str:
+        """Identifies the edit by its numbers, exactly, whatever file they are in. First 16 hexadecimal digits."""
+        digest = hashlib.sha256()
+        for name, delta in sorted(self.deltas.items()):
+            digest.update(f"{name} {self.base[name]}".encode())
+            for part in (delta.out_factor, delta.in_factor, delta.rows, delta.columns):
+                if part is not None:
+                    digest.update(f"{tuple(part.shape)}".encode())
+                    digest.update(part.contiguous().numpy().tobytes())
+                digest.update(b";")
+        return digest.hexdigest()[:16]
+
     # Arithmetic
 
     def scaled(self, factor: float) -> Edit:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lingualign.solvers.low_rank import solve_dual
-from lingualign.solvers.null_space import null_space_basis
+from lingualign.solvers.null_space import eigenvalue_basis, null_space_basis, smallest_basis
 
 
 def rows(count: int, width: int, seed: int) -> torch.Tensor:
@@ -53,3 +53,26 @@ def test_an_edit_solved_in_the_null_space_leaves_the_keep_set_alone() -> None:
     expected = basis @ torch.linalg.lstsq(inputs @ basis, targets).solution
     torch.testing.assert_close(delta_transposed, expected, rtol=1e-4, atol=1e-5)
     assert solution.explained > 0.05
+
+
+def test_an_absolute_threshold_counts_eigenvalues_and_a_relative_one_ignores_scale() -> None:
+    rotation, _ = torch.linalg.qr(rows(6, 6, 5))
+    values = torch.tensor([1e-4, 1e-3, 0.019, 0.021, 1.0, 5.0], dtype=torch.float64)
+    gram = rotation @ torch.diag(values) @ rotation.T
+    basis = eigenvalue_basis(gram, 2e-2)
+    assert basis.shape == (6, 3)
+    torch.testing.assert_close(basis @ basis.T, rotation[:, :3] @ rotation[:, :3].T, rtol=0, atol=1e-10)
+    assert eigenvalue_basis(gram * 100, 2e-2).shape == (6, 1)
+    for scale in (1.0, 100.0):
+        # The mean eigenvalue is about 1.007.
+        assert eigenvalue_basis(gram * scale, 2e-2, relative=True).shape == (6, 3)
+
+
+@pytest.mark.parametrize(("ratio", "count"), [(0.6, 6), (0.01, 1), (1.0, 10)])
+def test_the_smallest_share_of_the_directions(ratio: float, count: int) -> None:
+    keep = rows(40, 10, 6) * torch.logspace(0, -3, 10, dtype=torch.float64)
+    gram = keep.T @ keep / 40
+    basis = smallest_basis(gram, ratio)
+    assert basis.shape == (10, count)
+    carried = torch.linalg.eigvalsh(basis.T @ gram @ basis)
+    torch.testing.assert_close(carried, torch.linalg.eigvalsh(gram)[:count], rtol=1e-6, atol=1e-12)

@@ -14,7 +14,6 @@ the edit's manifest.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -25,7 +24,6 @@ import torch
 from torch import Tensor
 
 from lingualign import __version__
-from lingualign.data.schema import Prompt
 from lingualign.edit import Edit, LowRankDelta, tensor_fingerprint
 from lingualign.errors import ConfigError
 from lingualign.features.carry import CarriedStates
@@ -33,11 +31,11 @@ from lingualign.features.collect import Site
 from lingualign.features.moments import Moments
 from lingualign.features.positions import Positions
 from lingualign.features.store import FeatureSource
+from lingualign.methods.anchor_chats import encode_anchors
 from lingualign.methods.anchors import Anchors
 from lingualign.methods.controls import frobenius
-from lingualign.methods.layers import semantic_scores, window
+from lingualign.methods.layers import choose_layers
 from lingualign.methods.selection import Selection, select_neurons
-from lingualign.models.chat import EncodedChat, encode_chats
 from lingualign.models.locate import MlpMatrices, locate_mlps
 from lingualign.solvers.low_rank import Solution, solve_dual, solve_primal
 from lingualign.solvers.null_space import null_space_basis
@@ -188,8 +186,7 @@ class SparseWeightEdit:
             "anchor_languages": list(anchors.languages),
             "anchor_pairs": len(anchors.pairs),
             "keep_prompts": len(anchors.keep),
-            "layers": fit.layers,
-            "layer_scores": fit.layer_scores,
+            **fit.chosen.record(),
             "model_fingerprint": fingerprint,
             "diagnostics": fit.diagnostics,
             "seconds": seconds,
@@ -213,49 +210,22 @@ class _Fit:
         self.model = model
         self.source = source
         self.mlps = locate_mlps(model)
-        self.references = list(anchors.reference_harmful)
-        self.reference_of = [self.references.index(reference) for reference, _ in anchors.pairs]
-        self.low = [low for _, low in anchors.pairs]
         self.anchors = anchors
-        read = method.positions.reply_tokens
-
-        def encode(prompts: Sequence[Prompt], reply_from: Sequence[Prompt]) -> list[EncodedChat]:
-            texts = [prompt.text for prompt in prompts]
-            forced = [_reply(replies, prompt) for prompt in reply_from] if read else None
-            chats = encode_chats(tokenizer, texts, replies=forced)
-            # What follows the last position read cannot change it.
-            return [replace(chat, ids=chat.ids[: chat.prompt_length + read]) for chat in chats]
-
-        self.reference_chats = encode(self.references, self.references)
-        self.low_chats = encode(self.low, [reference for reference, _ in anchors.pairs])
-        self.keep_chats = encode(anchors.keep, anchors.keep)
+        chats = encode_anchors(tokenizer, anchors, method.positions, replies)
+        self.reference_of = chats.reference_of
+        self.reference_chats, self.low_chats, self.keep_chats = chats.reference, chats.low, chats.keep
         self._keep = list(zip(anchors.keep, self.keep_chats, strict=True))
         self.solve_seconds = 0.0
         self.diagnostics: list[dict[str, Any]] = []
-        self.layer_scores: list[float] | None = None
-        self.layers = self._choose_layers()
-
-    def _choose_layers(self) -> list[int]:
-        chosen = self.method.layers
-        if chosen != "auto":
-            wrong = [layer for layer in chosen if not 0 <= layer < len(self.mlps)]
-            if wrong or not chosen:
-                raise ConfigError(
-                    f"layers {list(chosen)} are not blocks of this model; it has blocks 0 to {len(self.mlps) - 1}"
-                )
-            return sorted(set(chosen))
-        sites = [Site(mlp.block, "output") for mlp in self.mlps]
-        prompts = [*self.references, *self.low]
-        rows = self.source.rows(
-            [*self.reference_chats, *self.low_chats], sites, Positions(template_tokens=1), "choosing layers"
+        self.chosen = choose_layers(
+            method.layers,
+            method.layer_count,
+            source,
+            self.mlps,
+            [*chats.references, *(low for _, low in anchors.pairs)],
+            [*chats.reference, *chats.low],
         )
-        self.layer_scores = semantic_scores(
-            [rows[site][:, 0] for site in sites],
-            [prompt.seed_id for prompt in prompts],
-            [prompt.language for prompt in prompts],
-        )
-        best = max(range(len(sites)), key=lambda index: self.layer_scores[index] if self.layer_scores else 0.0)
-        return window(best, self.method.layer_count, len(sites))
+        self.layers = self.chosen.layers
 
     def solve(self) -> Edit:
         """The edit of all chosen layers, by the method's propagation."""
@@ -277,7 +247,7 @@ class _Fit:
         """Solves some matrices from features of the model with `before` applied; the target is divided by `share`."""
         fingerprint = self.source.fingerprint
         with before.applied(self.model):
-            self.source.fingerprint = fingerprint + _edit_fingerprint(before)
+            self.source.fingerprint = fingerprint + (before.fingerprint if before.deltas else "")
             try:
                 inputs = list(dict.fromkeys(matrix.inputs for matrix in matrices))
                 outputs = list(dict.fromkeys(matrix.outputs for matrix in matrices))
@@ -404,16 +374,6 @@ class _Fit:
         return solution if basis is None else replace(solution, in_factor=basis @ solution.in_factor)
 
 
-def _reply(replies: Mapping[tuple[str, str, str], str], prompt: Prompt) -> str:
-    try:
-        return replies[prompt.key]
-    except KeyError:
-        raise ConfigError(
-            f"reply positions need the model's own reply to {prompt.kind} prompt {prompt.seed_id} ({prompt.language}); "
-            "generate it first, or set reply_tokens to 0"
-        ) from None
-
-
 def _activation(model: Any, mlp: MlpMatrices) -> Any:
     """The MLP's activation function: its only child without parameters."""
     children = [child for child in model.get_submodule(mlp.mlp).children() if not list(child.parameters())]
@@ -422,16 +382,6 @@ def _activation(model: Any, mlp: MlpMatrices) -> Any:
             f"{mlp.mlp} has no single activation module, so the post-activation target is unknown; use target='pre'"
         )
     return children[0]
-
-
-def _edit_fingerprint(edit: Edit) -> str:
-    """Distinguishes features of the edited model from those of the base in the cache."""
-    digest = hashlib.sha256()
-    for name, delta in edit.deltas.items():
-        digest.update(name.encode())
-        digest.update(delta.out_factor.numpy().tobytes())
-        digest.update(delta.in_factor.numpy().tobytes())
-    return digest.hexdigest() if edit.deltas else ""
 
 
 def _diagnose(matrix: Matrix, delta: LowRankDelta, solution: Solution, weight: Tensor) -> dict[str, Any]:

@@ -24,3 +24,25 @@ def null_space_basis(keep_gram: Tensor, energy: float) -> Tensor:
     allowed = torch.cumsum(values, 0) <= energy * values.sum() + 1e-12 * values.sum()
     basis: Tensor = vectors[:, allowed]
     return basis
+
+
+def eigenvalue_basis(keep_gram: Tensor, threshold: float, *, relative: bool = False) -> Tensor:
+    """Orthonormal basis (d × k₀) of the eigenvectors whose eigenvalue is at most the threshold: AlphaEdit's own rule.
+
+    Args:
+        keep_gram: KᵀK/k, (d, d), positive semi-definite.
+        threshold: largest eigenvalue kept. Its meaning depends on the features' scale.
+        relative: whether the threshold is in units of the mean eigenvalue, which makes it independent of scale.
+    """
+    values, vectors = torch.linalg.eigh(keep_gram.double())
+    limit = threshold * float(values.mean()) if relative else threshold
+    basis: Tensor = vectors[:, values <= limit]
+    return basis
+
+
+def smallest_basis(keep_gram: Tensor, ratio: float) -> Tensor:
+    """Orthonormal basis (d × k₀) of the share `ratio` of the eigenvectors with the smallest eigenvalues (AlphaSteer,
+    arXiv 2506.07022: at least one)."""
+    _, vectors = torch.linalg.eigh(keep_gram.double())
+    basis: Tensor = vectors[:, : max(1, round(ratio * keep_gram.shape[0]))]
+    return basis

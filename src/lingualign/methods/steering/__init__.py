@@ -1,0 +1,1 @@
+"""Steering at inference time: rivals of an edit that change no weight. Each `fit` returns a `Steering`."""
