@@ -110,7 +110,8 @@ def edit_parts(edit: Edit, path: Path) -> list[str | Table]:
             str(row["rank"]),
             f"{row['rows']} x {row['columns']}",
             f"{row['relative_change']:.4f}",
-            f"{row['explained']:.3f}",
+            # A trained edit solves nothing, so it explains nothing.
+            f"{row['explained']:.3f}" if "explained" in row else "",
         )
     seconds = manifest.get("seconds", {})
     spent = ", ".join(f"{name} {duration(value)}" for name, value in seconds.items())

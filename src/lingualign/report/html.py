@@ -77,7 +77,13 @@ def render_report(data: ReportData, *, show_text: bool = False) -> str:
         "run": _flat(data.settings),
         "judge": _flat(data.judge),
         "judge_tables": _tables(data.judge),
-        "manifest": _flat({key: value for key, value in (data.edit_manifest or {}).items() if key != "diagnostics"}),
+        "manifest": _flat(
+            {
+                key: value
+                for key, value in (data.edit_manifest or {}).items()
+                if key not in {"diagnostics", "loss_curve"}
+            }
+        ),
         "diagnostics": _diagnostics(data.edit_manifest),
         "spectrum": Markup(plots.spectrum_chart(_entries(data.edit_manifest))),
     }
