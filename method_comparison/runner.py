@@ -19,7 +19,6 @@ from lingualign.data.schema import PromptSet
 from lingualign.edit import Edit
 from lingualign.errors import ConfigError, UserError
 from lingualign.evaluate.audit import run_audit
-from lingualign.evaluate.engine import TransformersEngine
 from lingualign.evaluate.judges.card import JudgeCard, judge_card
 from lingualign.evaluate.judges.registry import make_judge
 from lingualign.evaluate.schema import Reply
@@ -32,6 +31,7 @@ from lingualign.hardware import hardware_line, versions
 from lingualign.measures import corrected_figures
 from lingualign.models.load import LoadedModel, load_model
 from lingualign.organism.base import sha256_of
+from lingualign.pipeline import audit_engine
 from lingualign.plan import make_plan
 from lingualign.prompts import RunPrompts, prompts_hash, resolve_prompts
 from lingualign.runs import RunFolder, content_hash, write_json
@@ -341,14 +341,7 @@ class _Session:
         return change
 
     def audit(self, folder: RunFolder, file: str, stage: str, system: str | None) -> list[Reply]:
-        settings = self.config.audit
-        engine = TransformersEngine(
-            self.loaded.model,
-            self.loaded.tokenizer,
-            max_new_tokens=settings.max_new_tokens,
-            batch_size=settings.batch_size,
-            system=system or settings.system,
-        )
+        engine = audit_engine(self.loaded, self.config.audit, system=system)
         of = self.comparison
         with folder.timed(stage):
             return run_audit(

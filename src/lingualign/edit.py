@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from lingualign.errors import ConfigError, FingerprintMismatch, UnsupportedModel, UserError
+from lingualign.tensor_file import read_tensors, write_tensors
 
 if TYPE_CHECKING:
     from torch import nn
@@ -223,28 +224,21 @@ class Edit:
 
     def save(self, path: Path) -> Path:
         """Writes factors, indices, fingerprints and manifest as one safetensors file, atomically."""
-        from safetensors.torch import save_file
-
         if path.suffix != ".safetensors":
             raise ConfigError(f"an edit is saved as .safetensors, not {path.name!r}; name it e.g. edit.safetensors")
-        tensors: dict[str, Tensor] = {}
-        for name, delta in self.deltas.items():
-            for part in ("out_factor", "in_factor", "rows", "columns"):
-                value = getattr(delta, part)
-                if value is not None:
-                    # A copy: matrices may share one index tensor, which safetensors refuses to write twice.
-                    tensors[f"{name}:{part}"] = value.detach().clone(memory_format=torch.contiguous_format)
+        tensors = {
+            f"{name}:{part}": value
+            for name, delta in self.deltas.items()
+            for part in ("out_factor", "in_factor", "rows", "columns")
+            if (value := getattr(delta, part)) is not None
+        }
         metadata = {
             "format": f"lingualign-edit-{FORMAT_VERSION}",
             "shapes": json.dumps({name: list(delta.shape) for name, delta in self.deltas.items()}),
             "base": json.dumps(dict(self.base)),
             "manifest": json.dumps(dict(self.manifest), ensure_ascii=False),
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        save_file(tensors, partial, metadata=metadata)
-        partial.replace(path)
-        return path
+        return write_tensors(path, tensors, metadata)
 
     @classmethod
     def load(cls, path: Path) -> Edit:
@@ -253,18 +247,9 @@ class Edit:
         Raises:
             UserError: the file is missing, truncated or not an edit.
         """
-        from safetensors import SafetensorError, safe_open
-
         if not path.is_file():
             raise UserError(f"no edit file at {path}; make one with `lingualign edit MODEL --out {path}`")
-        try:
-            with safe_open(path, framework="pt") as handle:
-                metadata = handle.metadata() or {}
-                tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118 (a safetensors handle is no dict)
-        except (SafetensorError, OSError) as error:
-            raise UserError(
-                f"{path} is truncated or not a safetensors file ({error}); make the edit again or copy it anew"
-            ) from error
+        tensors, metadata = read_tensors(path, remedy="make the edit again or copy it anew")
         if metadata.get("format") != f"lingualign-edit-{FORMAT_VERSION}":
             raise UserError(
                 f"{path} is not a lingualign edit of format {FORMAT_VERSION}; make it again with `lingualign edit`"

@@ -193,14 +193,7 @@ class Run:
         return utility_figures(base, edited, before, after, self.loaded.tokenizer)
 
     def _audit(self, file: str, stage: str, *, system: str | None = None) -> list[Reply]:
-        settings = self.config.audit
-        engine = TransformersEngine(
-            self.loaded.model,
-            self.loaded.tokenizer,
-            max_new_tokens=settings.max_new_tokens,
-            batch_size=settings.batch_size,
-            system=system or settings.system,
-        )
+        engine = audit_engine(self.loaded, self.config.audit, system=system)
         store = ReplyStore(self.folder.path / file)
         with self.folder.timed(stage), _memory_errors():
             return run_audit(engine, self.judge, self.prompts.report, store, progress=self.progress, stage=stage)
@@ -288,6 +281,17 @@ def run_controls(config: RunConfig, out: Path, progress: Progress = silent) -> l
     """Fits and audits the controls of a run; audit and edit are taken from its folder where they are done."""
     with open_run(config, out, progress) as run:
         return run.controls(run.fit())
+
+
+def audit_engine(loaded: LoadedModel, settings: AuditSettings, *, system: str | None = None) -> TransformersEngine:
+    """What answers an audit's prompts; `system` takes the place of the settings' system line."""
+    return TransformersEngine(
+        loaded.model,
+        loaded.tokenizer,
+        max_new_tokens=settings.max_new_tokens,
+        batch_size=settings.batch_size,
+        system=system or settings.system,
+    )
 
 
 def fit_edit(
@@ -382,13 +386,7 @@ def _search(
             'layers = "select" needs harmful prompts in the select split; mark some in the split column, '
             'or give layers = "auto"'
         )
-    engine = TransformersEngine(
-        loaded.model,
-        loaded.tokenizer,
-        max_new_tokens=audit.max_new_tokens,
-        batch_size=audit.batch_size,
-        system=audit.system,
-    )
+    engine = audit_engine(loaded, audit)
 
     def replies(edit: Edit, stage: str) -> list[Reply]:
         name = content_hash([loaded.fingerprint, edit_hash(edit), prompts_hash(prompts.select), audit.max_new_tokens])

@@ -146,12 +146,7 @@ def render_folder(folder: Path, *, show_text: bool = False, prompts: RunPrompts 
         UserError: the folder holds no finished run, or the prompts are not those of the run any more.
     """
     figures = read_result(folder)
-    texts = {}
-    if show_text:
-        prompts = prompts or resolve_prompts(load_config(folder / "config.toml"))
-        if prompts_hash(prompts.report) != figures["prompts"]["report"]:
-            raise UserError(f"the prompts of {folder} have changed since the run; render it without --show-text")
-        texts = {prompt.key: prompt.text for prompt in prompts.report}
+    texts = prompt_texts(folder, figures, "render", prompts) if show_text else {}
 
     def replies(file: str) -> tuple[Reply, ...]:
         # The store is in the order of generation.
@@ -185,6 +180,26 @@ def render_folder(folder: Path, *, show_text: bool = False, prompts: RunPrompts 
     )
     write_report(data, folder / REPORT_FILE, show_text=show_text)
     return folder / REPORT_FILE
+
+
+def prompt_texts(
+    folder: Path, figures: Mapping[str, Any], action: str, prompts: RunPrompts | None = None
+) -> dict[tuple[str, str, str], str]:
+    """The prompts of a run by `Reply.key`.
+
+    Args:
+        folder: the run folder.
+        figures: the content of its `result.json`.
+        action: what they are wanted for, as the error names it: render, convert.
+        prompts: the run's prompts; read again from their sources when None.
+
+    Raises:
+        UserError: they are not those of the run any more.
+    """
+    prompts = prompts or resolve_prompts(load_config(folder / "config.toml"))
+    if prompts_hash(prompts.report) != figures["prompts"]["report"]:
+        raise UserError(f"the prompts of {folder} have changed since the run; {action} it without --show-text")
+    return {prompt.key: prompt.text for prompt in prompts.report}
 
 
 def read_result(folder: Path) -> dict[str, Any]:

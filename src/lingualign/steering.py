@@ -21,6 +21,7 @@ from lingualign.edit import Edit, LowRankDelta, tensor_fingerprint
 from lingualign.errors import ConfigError, FingerprintMismatch, UnsupportedModel, UserError
 from lingualign.features.collect import Site
 from lingualign.models.load import model_fingerprint
+from lingualign.tensor_file import read_tensors, write_tensors
 
 if TYPE_CHECKING:
     from torch import nn
@@ -198,13 +199,11 @@ class Steering:
 
     def save(self, path: Path) -> Path:
         """Writes tensors and manifest as one safetensors file, atomically."""
-        from safetensors.torch import save_file
-
         if path.suffix != ".safetensors":
             raise ConfigError(f"a steering is saved as .safetensors, not {path.name!r}; name it steering.safetensors")
         sites = list(self.terms)
         tensors = {
-            f"{index}:{part}": getattr(self.terms[site], part).detach().clone(memory_format=torch.contiguous_format)
+            f"{index}:{part}": getattr(self.terms[site], part)
             for index, site in enumerate(sites)
             for part in ("offset", "out_factor", "in_factor")
         }
@@ -215,11 +214,7 @@ class Steering:
             "tokens": self.tokens,
             "manifest": json.dumps(dict(self.manifest), ensure_ascii=False),
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        save_file(tensors, partial, metadata=metadata)
-        partial.replace(path)
-        return path
+        return write_tensors(path, tensors, metadata)
 
     @classmethod
     def load(cls, path: Path) -> Steering:
@@ -228,16 +223,9 @@ class Steering:
         Raises:
             UserError: the file is missing, truncated or not a steering.
         """
-        from safetensors import SafetensorError, safe_open
-
         if not path.is_file():
             raise UserError(f"no steering file at {path}; fit one and save it there")
-        try:
-            with safe_open(path, framework="pt") as handle:
-                metadata = handle.metadata() or {}
-                tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118 (a safetensors handle is no dict)
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{path} is truncated or not a safetensors file ({error}); fit it again") from error
+        tensors, metadata = read_tensors(path, remedy="fit it again")
         if metadata.get("format") != f"lingualign-steering-{FORMAT_VERSION}":
             raise UserError(f"{path} is not a lingualign steering of format {FORMAT_VERSION}; fit it again")
         terms = {

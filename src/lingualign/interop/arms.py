@@ -7,11 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lingualign.config import load_config
-from lingualign.errors import UserError
 from lingualign.evaluate.schema import Reply
 from lingualign.evaluate.store import ReplyStore
-from lingualign.prompts import prompts_hash, resolve_prompts
 from lingualign.results import read_result
 
 
@@ -40,18 +37,6 @@ def read_arms(folder: Path) -> RunArms:
         files["after"] = "after.jsonl"
     files |= {control["name"]: f"controls/{control['name']}.jsonl" for control in figures["controls"]}
     return RunArms(figures, {arm: tuple(ReplyStore(folder / file).load()) for arm, file in files.items()})
-
-
-def prompt_texts(folder: Path, figures: Mapping[str, Any]) -> dict[tuple[str, str, str], str]:
-    """The prompts of a run by `Reply.key`, read again from their sources.
-
-    Raises:
-        UserError: they are not those of the run any more.
-    """
-    prompts = resolve_prompts(load_config(folder / "config.toml"))
-    if prompts_hash(prompts.report) != figures["prompts"]["report"]:
-        raise UserError(f"the prompts of {folder} have changed since the run; convert it without --show-text")
-    return {prompt.key: prompt.text for prompt in prompts.report}
 
 
 def storable(text: str) -> str:

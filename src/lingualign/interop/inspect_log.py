@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from lingualign.errors import MissingDependency
 from lingualign.evaluate.metrics import cells
 from lingualign.evaluate.schema import Reply
-from lingualign.interop.arms import prompt_texts, read_arms, storable
-from lingualign.results import RESULT_FILE
+from lingualign.interop.arms import read_arms, storable
+from lingualign.results import RESULT_FILE, prompt_texts
 from lingualign.runs import content_hash
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def write_inspect_logs(folder: Path, out: Path, *, show_text: bool = False) -> l
         raise MissingDependency("inspect-ai", "inspect") from None
 
     run = read_arms(folder)
-    prompts = prompt_texts(folder, run.figures) if show_text else None
+    prompts = prompt_texts(folder, run.figures, "convert") if show_text else None
     # The run's own time, so that the same run gives the same files.
     made = datetime.fromtimestamp((folder / RESULT_FILE).stat().st_mtime, UTC).replace(microsecond=0)
     out.mkdir(parents=True, exist_ok=True)

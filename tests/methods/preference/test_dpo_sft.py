@@ -87,7 +87,7 @@ def test_nothing_of_the_users_changes_and_nothing_is_printed(
     config = model.config.to_dict()
     weights = {name: value.clone() for name, value in model.state_dict().items()}
     flags = [parameter.requires_grad for parameter in model.parameters()]
-    generators = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()  # type: ignore[index]
+    generators = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()  # type: ignore[index]  # typed as a dict or a tuple
     calls: list[tuple[str, int, int]] = []
     edits = [
         method(training=replace(TRAINING, tuning=tuning)).fit(

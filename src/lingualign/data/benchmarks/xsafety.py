@@ -77,7 +77,7 @@ def _prompts(path: Path) -> list[str]:
         except UnicodeDecodeError as error:
             raise DataError(f"{path}: not UTF-8 at byte {error.start}; download the file again") from None
     try:
-        import openpyxl  # type: ignore[import-untyped]
+        import openpyxl  # type: ignore[import-untyped]  # it ships no types
     except ImportError:
         raise MissingDependency("openpyxl", "data") from None
     try:

@@ -10,6 +10,7 @@ from lingualign.errors import DataError
 from lingualign.evaluate.incoherence import is_repetitive
 from lingualign.evaluate.schema import Reply
 from lingualign.evaluate.statistics import Interval, paired_difference_interval, wilson_interval
+from lingualign.evaluate.utility.seeds import by_language
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ def generation_figures(replies: Sequence[Reply], tokenizer: Any) -> list[Generat
         replies: any kind, at least one.
         tokenizer: the model's.
     """
-    return [_figures(language, rows, tokenizer) for language, rows in _by_language(replies).items()]
+    return [_figures(language, rows, tokenizer) for language, rows in by_language(replies).items()]
 
 
 def generation_changes(before: Sequence[Reply], after: Sequence[Reply], tokenizer: Any) -> list[GenerationChange]:
@@ -71,7 +72,7 @@ def generation_changes(before: Sequence[Reply], after: Sequence[Reply], tokenize
     """
     if [reply.key for reply in before] != [reply.key for reply in after]:
         raise DataError("the replies before and after are to different prompts; audit the same prompts on both sides")
-    later = _by_language(after)
+    later = by_language(after)
     return [
         GenerationChange(
             language,
@@ -80,7 +81,7 @@ def generation_changes(before: Sequence[Reply], after: Sequence[Reply], tokenize
             paired_difference_interval(_repetitive(was), _repetitive(now)),
             paired_difference_interval([reply.finished for reply in was], [reply.finished for reply in now]),
         )
-        for language, was in _by_language(before).items()
+        for language, was in by_language(before).items()
     ]
 
 
@@ -114,10 +115,3 @@ def _figures(language: str, replies: Sequence[Reply], tokenizer: Any) -> Generat
 
 def _repetitive(replies: Sequence[Reply]) -> list[bool]:
     return [is_repetitive(reply.text, reply.finished) for reply in replies]
-
-
-def _by_language(replies: Sequence[Reply]) -> dict[str, list[Reply]]:
-    found: dict[str, list[Reply]] = {}
-    for reply in replies:
-        found.setdefault(reply.language, []).append(reply)
-    return found

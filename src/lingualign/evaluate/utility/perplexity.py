@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from lingualign.data.schema import Prompt
 from lingualign.errors import DataError, NumericalError
-from lingualign.evaluate.utility.seeds import Estimate, SeedTable
+from lingualign.evaluate.utility.seeds import Estimate, SeedTable, by_language
 from lingualign.features.collect import batches_by_length, pad
 from lingualign.models.chat import encode_chats
 
@@ -148,7 +148,7 @@ def perplexities(scores: Iterable[TextScore]) -> list[Perplexity]:
             per_token=math.exp(sum(row.nll for row in rows) / sum(row.tokens for row in rows)),
             bits_per_byte=sum(row.nll for row in rows) / sum(row.bytes for row in rows) / math.log(2),
         )
-        for language, rows in _by_language(scores).items()
+        for language, rows in by_language(scores).items()
     ]
 
 
@@ -184,7 +184,7 @@ def _log_ratios(before: Sequence[TextScore], after: Sequence[TextScore]) -> Seed
             "the perplexities before and after are of different texts; measure the same texts on both sides"
         )
     tokens_per_text = {
-        language: sum(row.tokens for row in rows) / len(rows) for language, rows in _by_language(before).items()
+        language: sum(row.tokens for row in rows) / len(rows) for language, rows in by_language(before).items()
     }
     return SeedTable(
         {
@@ -196,13 +196,6 @@ def _log_ratios(before: Sequence[TextScore], after: Sequence[TextScore]) -> Seed
 
 def _identity(score: TextScore) -> tuple[str, str, int, int]:
     return (score.language, score.seed_id, score.tokens, score.bytes)
-
-
-def _by_language(scores: Iterable[TextScore]) -> dict[str, list[TextScore]]:
-    found: dict[str, list[TextScore]] = {}
-    for score in scores:
-        found.setdefault(score.language, []).append(score)
-    return found
 
 
 def _nll(logits: Tensor, targets: Tensor) -> float:

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from lingualign.evaluate.statistics import Interval, clustered_bootstrap
+
+
+class _InLanguage(Protocol):
+    @property
+    def language(self) -> str: ...
+
+
+_Row = TypeVar("_Row", bound=_InLanguage)
+
+
+def by_language(rows: Iterable[_Row]) -> dict[str, list[_Row]]:
+    """The rows of each language, in order of first appearance."""
+    found: dict[str, list[_Row]] = {}
+    for row in rows:
+        found.setdefault(row.language, []).append(row)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,7 +138,8 @@ def train(trainee: Trainee, examples: int, loss: BatchLoss, training: Training, 
         for batch in batches:
             with trainee.arithmetic():
                 losses = loss(batch)
-            torch.stack([values.sum() for values in losses.values()]).sum().div(count).backward()  # type: ignore[no-untyped-call]
+            batch_loss = torch.stack([values.sum() for values in losses.values()]).sum().div(count)
+            batch_loss.backward()  # type: ignore[no-untyped-call]  # torch leaves Tensor.backward untyped
             for name, values in losses.items():
                 sums[name] = sums.get(name, 0.0) + float(values.detach().sum()) / count
         torch.nn.utils.clip_grad_norm_(parameters, training.max_grad_norm)
