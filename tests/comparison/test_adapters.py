@@ -14,7 +14,6 @@ from lingualign.edit import Edit
 from lingualign.errors import ConfigError
 from lingualign.evaluate.judge import OfflineJudge
 from lingualign.models.load import load_model
-from lingualign.pipeline import edit_hash
 from lingualign.prompts import resolve_prompts
 
 
@@ -55,7 +54,7 @@ def test_a_method_of_the_package_gets_what_it_takes(model_file: Path, tmp_path: 
     by_path = fitted(Anchored(path, **settings), Edit({}, {}, {"layers": [3]}))
     assert by_path.manifest["layers"] == [3]
     assert by_path.manifest["settings"]["seed"] == 7
-    assert edit_hash(by_path) == edit_hash(fitted(SparseEdit(**settings, layers=[3])))
+    assert by_path.fingerprint == fitted(SparseEdit(**settings, layers=[3])).fingerprint
     early = fitted(Anchored(path, **settings, layers=[0], positions={"template_tokens": 1, "reply_tokens": 0}))
     assert early.manifest["layers"] == [0]
     assert early.manifest["settings"]["positions"]["template_tokens"] == 1

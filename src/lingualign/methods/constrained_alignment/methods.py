@@ -208,6 +208,7 @@ class _ConstrainedAlignment:
             "citation": CITATION,
             "lingualign": __version__,
             "settings": self.settings(),
+            "languages": list(dict.fromkeys(prompt.language for prompt in prompts)),
             "multipliers": asdict(multipliers),
             "preferences": len(preferences),
             "trainer": dict(edit.manifest),
