@@ -111,9 +111,10 @@ class Run:
 
     def controls(self, treatment: Treatment) -> list[Arm]:
         """Fits and audits every control of `CONTROLS` that the treatment has; `controls_left_out` names the others."""
+        self.folder.bind({"edit": treatment.fingerprint})
         arms = []
         for control in CONTROLS:
-            if control.lacks(treatment):
+            if control.unfit_for(treatment):
                 continue
             stage = f"control {control.name}"
             path = self.folder.path / "controls" / f"{control.name}.safetensors"
@@ -426,14 +427,14 @@ class Control:
     name: str
     description: str
     make: Callable[[Run, Any, Path], Edit]
-    made_from: Literal["anything", "weights", "settings"] = "anything"
+    made_from: Literal["anything", "edit", "sparse-edit"] = "anything"
     system: str | None = None
 
-    def lacks(self, treatment: Treatment) -> str | None:
+    def unfit_for(self, treatment: Treatment) -> str | None:
         """Why a treatment has no such control; None where it has."""
         if self.made_from != "anything" and not isinstance(treatment, Edit):
             return "a steering changes no weights"
-        if self.made_from == "settings" and treatment.manifest.get("method") != METHOD:
+        if self.made_from == "sparse-edit" and treatment.manifest.get("method") != METHOD:
             return f"variants of {METHOD}, which did not make this edit"
         return None
 
@@ -442,7 +443,7 @@ def controls_left_out(treatment: Treatment) -> str | None:
     """One line on the controls that a treatment does not have, and why; None where it has all."""
     reasons: dict[str, list[str]] = {}
     for control in CONTROLS:
-        if reason := control.lacks(treatment):
+        if reason := control.unfit_for(treatment):
             reasons.setdefault(reason, []).append(control.name)
     return "; ".join(f"no {', '.join(names)}: {reason}" for reason, names in reasons.items()) or None
 
@@ -471,21 +472,24 @@ def _no_edit(_run: Run, _treatment: Treatment, _path: Path) -> Edit:
 
 CONTROLS: tuple[Control, ...] = (
     Control(
-        "random-neurons", "the same edit on randomly chosen neurons", _variant(selection="random"), made_from="settings"
+        "random-neurons",
+        "the same edit on randomly chosen neurons",
+        _variant(selection="random"),
+        made_from="sparse-edit",
     ),
     Control(
         "selected-neurons",
         "the same edit on as many neurons with the largest Cohen's d",
         _variant(selection="paper"),
-        made_from="settings",
+        made_from="sparse-edit",
     ),
-    Control("sham", "a random edit of the same tensors, rank and norm", _sham, made_from="weights"),
+    Control("sham", "a random edit of the same tensors, rank and norm", _sham, made_from="edit"),
     Control(
         "paper-family",
         "Sparse Weight Editing as published: rows of gate and up of its safety neurons, rank 32, each matrix on "
         "its own, both terms of equal weight",
         _variant(**PUBLISHED),
-        made_from="settings",
+        made_from="sparse-edit",
     ),
     Control(
         "safe-prompt",

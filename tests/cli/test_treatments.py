@@ -17,6 +17,7 @@ from cli.conftest import KINDS, Command
 from lingualign.config import load_config
 from lingualign.data.schema import Prompt, PromptSet
 from lingualign.edit import Edit
+from lingualign.errors import FingerprintMismatch
 from lingualign.evaluate.engine import TransformersEngine
 from lingualign.features.collect import Site
 from lingualign.methods.anchors import Anchors, build_anchors
@@ -28,7 +29,7 @@ from lingualign.methods.safety_neuron_tuning import SafetyNeuronTuning
 from lingualign.methods.soteria import HarmVector, Soteria, weights_of
 from lingualign.methods.steering.alpha_steer import AlphaSteer
 from lingualign.methods.steering.babel_steering import BabelSteering
-from lingualign.models.load import load_model, model_fingerprint
+from lingualign.models.load import model_fingerprint
 from lingualign.pipeline import CONTROLS, controls_left_out, open_run
 from lingualign.result_schema import result_schema
 from lingualign.steering import Steering, SteeringTerm
@@ -190,11 +191,11 @@ def test_languages_of_an_edit_come_from_its_manifest_or_the_settings(
 
 @pytest.mark.parametrize("kind", ["edit", "steering"])
 def test_controls_that_a_treatment_lacks_are_left_out(
-    finished_run: Path, tiny_model: tuple[Any, Any], steering_file: Path, kind: str
+    finished_run: Path, tiny_model: tuple[Any, Any], steering_file: Path, tmp_path: Path, kind: str
 ) -> None:
     treatment: Treatment = Steering.load(steering_file) if kind == "steering" else mpo(*tiny_model)
-    config = load_config(finished_run / "config.toml")
-    with open_run(config, finished_run) as run:
+    config, out = load_config(finished_run / "config.toml"), tmp_path / "controls"
+    with open_run(config, out) as run:
         names = [arm.name for arm in run.controls(treatment)]
     left_out = controls_left_out(treatment)
     assert left_out is not None
@@ -207,11 +208,19 @@ def test_controls_that_a_treatment_lacks_are_left_out(
             "no random-neurons, selected-neurons, paper-family: variants of sparse-weight-edit, which did not make "
             "this edit"
         )
-        sham = Edit.load(finished_run / "controls" / "sham.safetensors")
+        sham = Edit.load(out / "controls" / "sham.safetensors")
         assert isinstance(treatment, Edit)
         assert sham.deltas.keys() == treatment.deltas.keys()
         for name, delta in sham.deltas.items():
             assert float(delta.dense().norm()) == pytest.approx(float(treatment.deltas[name].dense().norm()), rel=1e-4)
+
+
+def test_controls_of_another_treatment_are_refused(finished_run: Path, steering_file: Path) -> None:
+    with (
+        open_run(load_config(finished_run / "config.toml"), finished_run) as run,
+        pytest.raises(FingerprintMismatch, match="made with another edit"),
+    ):
+        run.controls(Steering.load(steering_file))
 
 
 def test_the_packages_own_edit_has_every_control(edit_file: Path) -> None:

@@ -34,6 +34,13 @@ def test_a_control_is_in_the_blocks_of_its_base(model_file: Path) -> None:
     assert (settings.layers, settings.selection) == ((3,), "random")
 
 
+def test_a_base_without_chosen_blocks_is_one_line(model_file: Path) -> None:
+    base = Edit({}, {}, {"method": "mpo"})
+    with pytest.raises(ConfigError, match="an edit by mpo names no blocks") as caught:
+        SparseEdit(selection="random").settings(context(model_file, base))
+    assert "\n" not in str(caught.value)
+
+
 def test_a_methods_own_blocks_win(model_file: Path) -> None:
     assert SparseEdit(layers="auto").settings(context(model_file)).layers == "auto"
 

@@ -203,6 +203,9 @@ class _ConstrainedAlignment:
         preferences = pseudo_preferences(pairs, scores, self.seed + 1)
         solved = time.monotonic()
         edit = preference_trainer(preferences)
+        trainer = dict(edit.manifest)
+        # Where every edit has them.
+        lists = {name: trainer.pop(name) for name in ("diagnostics", "loss_curve") if name in trainer}
         manifest = {
             "method": self.name,
             "citation": CITATION,
@@ -211,7 +214,8 @@ class _ConstrainedAlignment:
             "languages": list(dict.fromkeys(prompt.language for prompt in prompts)),
             "multipliers": asdict(multipliers),
             "preferences": len(preferences),
-            "trainer": dict(edit.manifest),
+            "trainer": trainer,
+            **lists,
             "seconds": {"solve": round(solved - started, 2), "total": round(time.monotonic() - started, 2)},
             "faithfulness": _FAITHFULNESS,
         }
