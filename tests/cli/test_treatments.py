@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -136,6 +137,7 @@ def test_every_methods_result_is_verified(
     edit = edit[: edit.index("</section>")]
     assert treatment.manifest["method"] in edit
     assert treatment.manifest["citation"] in edit
+    assert "{&#39;" not in edit, "a list of mappings is shown as Python writes it"
     assert ("<table>" in edit) == ("diagnostics" in treatment.manifest)
     monkeypatch.setattr(TransformersEngine, "generate", None)
     assert json.loads(command(*arguments).stdout)["cells"] == result["cells"]
@@ -228,15 +230,26 @@ def test_the_packages_own_edit_has_every_control(edit_file: Path) -> None:
     assert len(CONTROLS) == 5
 
 
+@pytest.mark.parametrize("fit", [mpo, safety_neuron_tuning], ids=lambda fit: fit.__name__)
 def test_run_says_which_controls_another_methods_edit_lacks(
-    command: Command, tiny_model: tuple[Any, Any], tiny_model_folder: Path, settings_file: Path, tmp_path: Path
+    command: Command,
+    tiny_model: tuple[Any, Any],
+    tiny_model_folder: Path,
+    settings_file: Path,
+    tmp_path: Path,
+    fit: Callable[[Any, Any], Edit],
 ) -> None:
     out = tmp_path / "run"
     few = ("--languages", "en,th", "--seeds-per-kind", 1, "--max-new-tokens", 2, "--out", out)
     assert command("audit", tiny_model_folder, "--config", settings_file, *few).code == 0
-    mpo(*tiny_model).save(out / "edit.safetensors")
+    edit = fit(*tiny_model)
+    edit.save(out / "edit.safetensors")
     outcome = command("run", tiny_model_folder, "--config", settings_file, *few, "--controls")
     assert outcome.code == 0, outcome.stderr
+    name, delta = next(iter(edit.deltas.items()))
+    assert re.search(
+        rf"{re.escape(name)} +{delta.rank} +{len(delta.out_factor)} x {len(delta.in_factor)} ", outcome.stdout
+    )
     assert "Controls  no random-neurons, selected-neurons, paper-family: variants of" in outcome.stdout
     result = json.loads((out / "result.json").read_text())
     assert [control["name"] for control in result["controls"]] == ["sham", "safe-prompt"]

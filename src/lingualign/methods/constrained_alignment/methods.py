@@ -205,7 +205,7 @@ class _ConstrainedAlignment:
         edit = preference_trainer(preferences)
         trainer = dict(edit.manifest)
         # Where every edit has them.
-        lists = {name: trainer.pop(name) for name in ("diagnostics", "loss_curve") if name in trainer}
+        lists: dict[str, Any] = {name: trainer.pop(name) for name in ("diagnostics", "loss_curve") if name in trainer}
         manifest = {
             "method": self.name,
             "citation": CITATION,
