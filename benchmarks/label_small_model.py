@@ -46,7 +46,7 @@ from lingualign.evaluate.schema import Reply
 from lingualign.evaluate.statistics import wilson_interval
 from lingualign.evaluate.store import ReplyStore
 from lingualign.models.load import LoadedModel, load_model
-from lingualign.pipeline import edit_hash, fit_edit
+from lingualign.pipeline import fit_edit
 from lingualign.prompts import RunPrompts
 from lingualign.runs import RunFolder, content_hash, write_json, write_text
 
@@ -72,7 +72,7 @@ def generate(work: Path, edit_file: Path | None) -> None:
     with RunFolder.open(work, {"model weights": loaded.fingerprint, "prompts": asked_hash}) as folder:
         edit = demo_edit(loaded, prompts, work) if edit_file is None else Edit.load(edit_file)
         _check(edit)
-        folder.bind({"edit": edit_hash(edit)})
+        folder.bind({"edit": edit.fingerprint})
         engine = TransformersEngine(
             loaded.model, loaded.tokenizer, max_new_tokens=audit.max_new_tokens, batch_size=audit.batch_size
         )

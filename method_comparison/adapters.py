@@ -63,7 +63,7 @@ class SparseEdit(Method):
 
     def settings(self, context: Context) -> EditSettings:
         """The model file's, then the base's blocks, then the parameters."""
-        layers = {"layers": tuple(context.base.manifest["layers"])} if context.base else {}
+        layers = {"layers": context.base_layers} if context.base else {}
         given = {**context.config.edit.model_dump(), "seed": context.seed, **layers, **self.parameters}
         return EditSettings.model_validate(given)
 

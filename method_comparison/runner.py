@@ -30,11 +30,11 @@ from lingualign.events import Progress, silent
 from lingualign.hardware import hardware_line, versions
 from lingualign.measures import corrected_figures
 from lingualign.models.load import LoadedModel, load_model
-from lingualign.organism.base import sha256_of
 from lingualign.pipeline import audit_engine
 from lingualign.plan import make_plan
 from lingualign.prompts import RunPrompts, prompts_hash, resolve_prompts
 from lingualign.runs import RunFolder, content_hash, write_json
+from lingualign.treatments import load_treatment
 from method_comparison.cost import Cost, metered
 from method_comparison.record import (
     SCHEMA,
@@ -83,10 +83,9 @@ class Task:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A treatment, the hash of its file, and what making it cost."""
+    """A treatment, and what making it cost."""
 
     treatment: Treatment
-    identity: str
     cost: Cost
 
 
@@ -284,7 +283,7 @@ class _Session:
                 "control": file.control,
                 "seeded": file.seeded,
                 "layers": manifest.get("layers"),
-                "treatment": fitted.identity,
+                "treatment": treatment.change.fingerprint,
             },
             "seed": task.seed,
             "split": of.options.split,
@@ -311,8 +310,7 @@ class _Session:
         file, facts = folder.path / "treatment.safetensors", folder.path / "fit.json"
         if facts.is_file():
             kept = json.loads(facts.read_text(encoding="utf-8"))
-            change = method.method.load(file)
-            return Fitted(Treatment(change, kept["system"]), kept["identity"], Cost(**kept["cost"]))
+            return Fitted(Treatment(load_treatment(file), kept["system"]), Cost(**kept["cost"]))
         base = self.base_edit(method, seed)
         scratch = folder.path / "features"
         shutil.rmtree(scratch, ignore_errors=True)
@@ -323,10 +321,9 @@ class _Session:
         with folder.timed("fit"), metered(self.device) as meter:
             treatment = method.method.fit(context)
         treatment.change.save(file)
-        identity = sha256_of(file)[:16]
-        write_json(facts, {"system": treatment.system, "identity": identity, "cost": asdict(meter.cost)})
+        write_json(facts, {"system": treatment.system, "cost": asdict(meter.cost)})
         shutil.rmtree(scratch)
-        return Fitted(treatment, identity, meter.cost)
+        return Fitted(treatment, meter.cost)
 
     def base_edit(self, method: RegisteredMethod, seed: int) -> Edit | None:
         """The edit of the method that this one is made from, with the same seed where that has any."""
@@ -350,14 +347,13 @@ class _Session:
 
     def utility(self, folder: RunFolder, treatment: Treatment | None) -> Utility:
         of = self.comparison
-        change: Any = treatment.change if treatment else None
         with folder.timed("utility"):
             return measure_utility(
                 self.loaded,
                 self.config.utility,
                 of.audited,
                 folder.path / "utility.json",
-                edit=change,
+                treatment=treatment.change if treatment else None,
                 progress=of.progress,
             )
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from lingualign import treatments
 from lingualign.config import RunConfig
 from lingualign.data.schema import PromptSet
 from lingualign.edit import Edit
+from lingualign.errors import ConfigError
 from lingualign.evaluate.audit import run_audit
 from lingualign.evaluate.engine import TransformersEngine
 from lingualign.evaluate.judge import Judge
@@ -27,28 +27,16 @@ from lingualign.prompts import RunPrompts, prompts_hash
 from lingualign.runs import content_hash
 
 
-class Change(Protocol):
-    """Something that changes a model for the duration of a `with` block, such as an `Edit`. Its file is a
-    .safetensors."""
-
-    @property
-    def manifest(self) -> Mapping[str, Any]: ...
-
-    def applied(self, model: Any) -> AbstractContextManager[Any]: ...
-
-    def save(self, path: Path) -> Path: ...
-
-
 @dataclass(frozen=True)
 class Treatment:
     """What is audited beside the unedited model.
 
     Attributes:
-        change: what is done to the model.
+        change: what is done to the model: an `Edit` or a `Steering`.
         system: system line before every prompt; None for the model file's own.
     """
 
-    change: Change
+    change: treatments.Treatment
     system: str | None = None
 
     @property
@@ -90,6 +78,20 @@ class Context:
     def tokenizer(self) -> Any:
         return self.loaded.tokenizer
 
+    @property
+    def base_layers(self) -> tuple[int, ...] | None:
+        """The blocks that the base's edit changes; None without a base.
+
+        Raises:
+            ConfigError: the base's method edits no chosen blocks.
+        """
+        if self.base is None:
+            return None
+        if "layers" not in self.base.manifest:
+            method = self.base.manifest.get("method", "an unnamed method")
+            raise ConfigError(f"an edit by {method} names no blocks to edit instead; give `layers` and no `base`")
+        return tuple(self.base.manifest["layers"])
+
     @cached_property
     def anchors(self) -> Anchors:
         """Pairs of harmful prompts, and the keep set."""
@@ -127,10 +129,6 @@ class Method(ABC):
     @abstractmethod
     def fit(self, context: Context) -> Treatment:
         """Makes the treatment. Deterministic for a seed."""
-
-    def load(self, path: Path) -> Change:
-        """Reads what the treatment's change wrote."""
-        return Edit.load(path)
 
     def estimate(self, plan: Plan) -> float | None:
         """Seconds the fit will take, or None where that is known only from an earlier run."""

@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lingualign import __version__
 from lingualign.config import AuditSettings, EditSettings, RunConfig, dump_config
@@ -35,6 +35,7 @@ from lingualign.measures import SecondOpinion, UtilityFigures, utility_figures
 from lingualign.methods.anchors import Anchors
 from lingualign.methods.controls import sham_edit
 from lingualign.methods.safe_prompt import THINK_IN_ENGLISH
+from lingualign.methods.sparse_weight_edit import METHOD
 from lingualign.models.load import LoadedModel, load_model
 from lingualign.models.locate import locate_mlps
 from lingualign.plan import refuse_edited
@@ -42,6 +43,7 @@ from lingualign.prompts import RunPrompts, prompts_hash, resolve_prompts
 from lingualign.report.data import Arm
 from lingualign.results import Result, write_result
 from lingualign.runs import RunFolder, content_hash, write_text
+from lingualign.treatments import Treatment
 
 #: Share of the neurons in the sparse controls, where the edit itself is not sparse.
 CONTROL_FRACTION = 0.25
@@ -101,19 +103,22 @@ class Run:
         self.folder.bind(_fit_fingerprint(self.config, self.prompts))
         return self._fit(self.config.edit, self.edit_path, "edit")
 
-    def after(self, edit: Edit) -> list[Reply]:
-        """Audits the edited model on the same prompts; the model is restored bit by bit."""
-        self.folder.bind({"edit": edit_hash(edit)})
-        with edit.applied(self.loaded.model):
+    def after(self, treatment: Treatment) -> list[Reply]:
+        """Audits the treated model on the same prompts; the model is restored bit by bit."""
+        self.folder.bind({"edit": treatment.fingerprint})
+        with treatment.applied(self.loaded.model):
             return self._audit("after.jsonl", "audit after")
 
-    def controls(self, edit: Edit) -> list[Arm]:
-        """Fits and audits every control of `CONTROLS` on the same prompts."""
+    def controls(self, treatment: Treatment) -> list[Arm]:
+        """Fits and audits every control of `CONTROLS` that the treatment has; `controls_left_out` names the others."""
+        self.folder.bind({"edit": treatment.fingerprint})
         arms = []
         for control in CONTROLS:
+            if control.unfit_for(treatment):
+                continue
             stage = f"control {control.name}"
             path = self.folder.path / "controls" / f"{control.name}.safetensors"
-            placebo = control.make(self, edit, path)
+            placebo = control.make(self, treatment, path)
             with placebo.applied(self.loaded.model):
                 replies = self._audit(f"controls/{control.name}.jsonl", stage, system=control.system)
             arms.append(Arm(control.name, control.description, tuple(replies)))
@@ -128,7 +133,7 @@ class Run:
         self,
         before: Sequence[Reply],
         after: Sequence[Reply] | None = None,
-        edit: Edit | None = None,
+        treatment: Treatment | None = None,
         *,
         arms: Sequence[Arm] = (),
         gates: Sequence[Gate] = (),
@@ -143,11 +148,11 @@ class Run:
             self.card,
             before,
             after,
-            edit,
+            treatment,
             arms=arms,
             gates=gates,
             second=self._second_opinion(before, after),
-            utility=self._utility(before, after, edit),
+            utility=self._utility(before, after, treatment),
             show_text=show_text,
         )
 
@@ -171,7 +176,9 @@ class Run:
             None if after is None else judged(after, "after.jsonl"),
         )
 
-    def _utility(self, before: Sequence[Reply], after: Sequence[Reply] | None, edit: Edit | None) -> UtilityFigures:
+    def _utility(
+        self, before: Sequence[Reply], after: Sequence[Reply] | None, treatment: Treatment | None
+    ) -> UtilityFigures:
         settings = self.config.utility
         # Tasks are not among these: each is kept under its name, so that one can be added later.
         self.folder.bind(
@@ -181,15 +188,15 @@ class Run:
             }
         )
 
-        def measured(side: str, edit: Edit | None) -> Utility:
+        def measured(side: str, treatment: Treatment | None) -> Utility:
             path = self.folder.path / "utility" / f"{side}.json"
             with self.folder.timed(f"utility {side}"), _memory_errors():
                 return measure_utility(
-                    self.loaded, settings, self.prompts.report, path, edit=edit, progress=self.progress
+                    self.loaded, settings, self.prompts.report, path, treatment=treatment, progress=self.progress
                 )
 
         base = measured("before", None)
-        edited = None if edit is None else measured("after", edit)
+        edited = None if treatment is None else measured("after", treatment)
         return utility_figures(base, edited, before, after, self.loaded.tokenizer)
 
     def _audit(self, file: str, stage: str, *, system: str | None = None) -> list[Reply]:
@@ -242,21 +249,21 @@ def audit_model(config: RunConfig, out: Path, progress: Progress = silent, *, sh
         return run.finish(run.before(), show_text=show_text)
 
 
-def verify_edit(
+def verify_treatment(
     config: RunConfig,
-    edit: Edit,
+    treatment: Treatment,
     out: Path,
     progress: Progress = silent,
     *,
     gates: Sequence[Gate] = (),
     show_text: bool = False,
 ) -> Result:
-    """Audits a model without and with an edit, and compares. The edit must be the one the folder was made with."""
+    """Audits a model without and with a treatment, and compares. It must be the one the folder was made with."""
     with open_run(config, out, progress) as run:
-        # An edit of another model must not cost an audit first.
-        with edit.applied(run.loaded.model):
-            run.folder.bind({"edit": edit_hash(edit)})
-        return run.finish(run.before(), run.after(edit), edit, gates=gates, show_text=show_text)
+        # A treatment of another model must not cost an audit first.
+        with treatment.applied(run.loaded.model):
+            run.folder.bind({"edit": treatment.fingerprint})
+        return run.finish(run.before(), run.after(treatment), treatment, gates=gates, show_text=show_text)
 
 
 def run_all(
@@ -389,7 +396,7 @@ def _search(
     engine = audit_engine(loaded, audit)
 
     def replies(edit: Edit, stage: str) -> list[Reply]:
-        name = content_hash([loaded.fingerprint, edit_hash(edit), prompts_hash(prompts.select), audit.max_new_tokens])
+        name = content_hash([loaded.fingerprint, edit.fingerprint, prompts_hash(prompts.select), audit.max_new_tokens])
         store = ReplyStore(features / f"select-{name}.jsonl")
         with edit.applied(loaded.model):
             return run_audit(engine, judge, prompts.select, store, progress=progress, stage=stage)
@@ -407,19 +414,38 @@ def _search(
 
 @dataclass(frozen=True)
 class Control:
-    """A treatment that the edit is compared with.
+    """A treatment that the run's own is compared with.
 
     Attributes:
         name: short, file name and table row.
         description: one sentence for the report.
-        make: the control's edit, from the run, the run's own edit and the path to keep it at.
+        make: the control's edit, from the run, the run's own treatment and the path to keep it at.
+        made_from: what `make` needs: any treatment, an edit of weights, or an edit by Sparse Weight Editing.
         system: system line for every prompt; the run's own when None.
     """
 
     name: str
     description: str
-    make: Callable[[Run, Edit, Path], Edit]
+    make: Callable[[Run, Any, Path], Edit]
+    made_from: Literal["anything", "edit", "sparse-edit"] = "anything"
     system: str | None = None
+
+    def unfit_for(self, treatment: Treatment) -> str | None:
+        """Why a treatment has no such control; None where it has."""
+        if self.made_from != "anything" and not isinstance(treatment, Edit):
+            return "a steering changes no weights"
+        if self.made_from == "sparse-edit" and treatment.manifest.get("method") != METHOD:
+            return f"variants of {METHOD}, which did not make this edit"
+        return None
+
+
+def controls_left_out(treatment: Treatment) -> str | None:
+    """One line on the controls that a treatment does not have, and why; None where it has all."""
+    reasons: dict[str, list[str]] = {}
+    for control in CONTROLS:
+        if reason := control.unfit_for(treatment):
+            reasons.setdefault(reason, []).append(control.name)
+    return "; ".join(f"no {', '.join(names)}: {reason}" for reason, names in reasons.items()) or None
 
 
 def _variant(**changes: object) -> Callable[[Run, Edit, Path], Edit]:
@@ -440,21 +466,30 @@ def _sham(run: Run, edit: Edit, path: Path) -> Edit:
     return Edit.load(path)
 
 
-def _no_edit(_run: Run, _edit: Edit, _path: Path) -> Edit:
+def _no_edit(_run: Run, _treatment: Treatment, _path: Path) -> Edit:
     return Edit({}, {})
 
 
 CONTROLS: tuple[Control, ...] = (
-    Control("random-neurons", "the same edit on randomly chosen neurons", _variant(selection="random")),
     Control(
-        "selected-neurons", "the same edit on as many neurons with the largest Cohen's d", _variant(selection="paper")
+        "random-neurons",
+        "the same edit on randomly chosen neurons",
+        _variant(selection="random"),
+        made_from="sparse-edit",
     ),
-    Control("sham", "a random edit of the same tensors, rank and norm", _sham),
+    Control(
+        "selected-neurons",
+        "the same edit on as many neurons with the largest Cohen's d",
+        _variant(selection="paper"),
+        made_from="sparse-edit",
+    ),
+    Control("sham", "a random edit of the same tensors, rank and norm", _sham, made_from="edit"),
     Control(
         "paper-family",
         "Sparse Weight Editing as published: rows of gate and up of its safety neurons, rank 32, each matrix on "
         "its own, both terms of equal weight",
         _variant(**PUBLISHED),
+        made_from="sparse-edit",
     ),
     Control(
         "safe-prompt",
@@ -463,17 +498,6 @@ CONTROLS: tuple[Control, ...] = (
         system=THINK_IN_ENGLISH,
     ),
 )
-
-
-def edit_hash(edit: Edit) -> str:
-    """Identifies an edit by its numbers, whatever file they are in."""
-    from lingualign.edit import tensor_fingerprint
-
-    parts = {
-        name: [tensor_fingerprint(delta.out_factor), tensor_fingerprint(delta.in_factor), edit.base[name]]
-        for name, delta in edit.deltas.items()
-    }
-    return content_hash(parts)
 
 
 def _audit_fingerprint(config: RunConfig, prompts: RunPrompts) -> dict[str, str]:

@@ -91,7 +91,7 @@ class ControlSection(_Section):
 
 
 class EditSection(_Section):
-    """The edit's manifest; which entries there are depends on the method, and there may be others."""
+    """The manifest of the edit or steering; its entries depend on the method, and there may be others."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -108,7 +108,7 @@ class EditSection(_Section):
     model_fingerprint: str | None = None
     """Of the weights that the edit belongs to."""
     diagnostics: tuple[dict[str, Any], ...] = ()
-    """One entry for each edited matrix."""
+    """One entry for each edited matrix or steered site."""
     seconds: dict[str, float] = Field(default_factory=dict)
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from lingualign.config import RunConfig, load_config
-from lingualign.edit import Edit
 from lingualign.errors import UserError
 from lingualign.evaluate.gates import Gate, GateResult, check_gates
 from lingualign.evaluate.judges.card import JudgeCard
@@ -35,6 +34,7 @@ from lingualign.report.html import write_report
 from lingualign.report.panels import panels
 from lingualign.result_schema import RESULT_SCHEMA
 from lingualign.runs import RUN_FILE, RunFolder, write_json
+from lingualign.treatments import Treatment
 
 RESULT_FILE = "result.json"
 REPORT_FILE = "report.html"
@@ -71,7 +71,7 @@ def write_result(
     judge: JudgeCard,
     before: Sequence[Reply],
     after: Sequence[Reply] | None,
-    edit: Edit | None,
+    treatment: Treatment | None,
     *,
     arms: Sequence[Arm],
     gates: Sequence[Gate],
@@ -81,7 +81,8 @@ def write_result(
 ) -> Result:
     """Computes the figures of a run, writes `result.json` and renders `report.html` from the folder."""
     reference = prompts.reference
-    anchors = tuple(edit.manifest.get("anchor_languages", prompts.anchor_languages)) if edit else ()
+    fitted = (_fitted_languages(treatment.manifest) or config.prompts.anchor_languages or ()) if treatment else ()
+    anchors = tuple(language for language in dict.fromkeys(fitted) if language != reference)
     comparison = None
     if after is not None:
         comparison = compare(before, after, reference=reference, anchor_languages=anchors)
@@ -123,7 +124,7 @@ def write_result(
             }
             for arm in arms
         ],
-        "edit": dict(edit.manifest) if edit else None,
+        "edit": dict(treatment.manifest) if treatment else None,
         "settings": config.model_dump(mode="json"),
         "timings": dict(folder.timings),
         "versions": versions(),
@@ -217,6 +218,13 @@ def read_result(folder: Path) -> dict[str, Any]:
     except ValueError:
         raise UserError(f"{path} is damaged; give the run's command again, which makes it anew") from None
     return content
+
+
+def _fitted_languages(manifest: Mapping[str, Any]) -> list[str]:
+    """Languages that a treatment was fitted on, as its manifest says; a method without pairs names no anchors."""
+    if "sum_of" in manifest:
+        return [language for part in manifest["sum_of"] for language in _fitted_languages(part)]
+    return list(manifest.get("anchor_languages") or manifest.get("languages") or ())
 
 
 def _plain(value: Any) -> Any:

@@ -46,7 +46,7 @@ def load_treatment(path: Path) -> Treatment:
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
-        raise UserError(f"no file at {path}; give an edit or a steering that lingualign wrote")
+        raise UserError(f"no edit or steering file at {path}; make an edit with `lingualign edit MODEL --out {path}`")
     try:
         with safe_open(path, framework="pt") as handle:
             written = (handle.metadata() or {}).get("format", "")

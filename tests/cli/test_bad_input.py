@@ -209,7 +209,7 @@ def test_truncated_edit(
 
 def test_missing_edit(refused: Refused, tmp_path: Path, tiny_model_folder: Path, settings_file: Path) -> None:
     line = refused("verify", tiny_model_folder, tmp_path / "absent.safetensors", "--config", settings_file)
-    assert "no edit file" in line
+    assert "no edit or steering file" in line
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -14,7 +14,6 @@ import pytest
 from cli.conftest import run_command, write_settings
 from lingualign.edit import Edit
 from lingualign.evaluate.store import ReplyStore
-from lingualign.pipeline import edit_hash
 
 KILLS = 8
 
@@ -85,11 +84,11 @@ def test_killed_command_ends_as_an_undisturbed_one(
     assert run_command(*shared, killed) == 0
 
     if name == "edit":
-        assert edit_hash(Edit.load(killed)) == edit_hash(Edit.load(calm))
+        assert Edit.load(killed).fingerprint == Edit.load(calm).fingerprint
         assert not list(killed.parent.glob("*.partial"))
         return
     for file in ("before.jsonl", "after.jsonl") if name == "run" else ("before.jsonl",):
         assert _replies(killed / file) == _replies(calm / file)
     if name == "run":
-        assert edit_hash(Edit.load(killed / "edit.safetensors")) == edit_hash(Edit.load(calm / "edit.safetensors"))
+        assert Edit.load(killed / "edit.safetensors").fingerprint == Edit.load(calm / "edit.safetensors").fingerprint
     assert {path.name for path in killed.iterdir()} == {path.name for path in calm.iterdir()}

@@ -14,7 +14,6 @@ from lingualign.edit import Edit
 from lingualign.errors import ConfigError
 from lingualign.evaluate.judge import OfflineJudge
 from lingualign.models.load import load_model
-from lingualign.pipeline import edit_hash
 from lingualign.prompts import resolve_prompts
 
 
@@ -33,6 +32,13 @@ def test_a_control_is_in_the_blocks_of_its_base(model_file: Path) -> None:
         context(model_file, Edit({}, {}, {"layers": [3]}))
     )
     assert (settings.layers, settings.selection) == ((3,), "random")
+
+
+def test_a_base_without_chosen_blocks_is_one_line(model_file: Path) -> None:
+    base = Edit({}, {}, {"method": "mpo"})
+    with pytest.raises(ConfigError, match="an edit by mpo names no blocks") as caught:
+        SparseEdit(selection="random").settings(context(model_file, base))
+    assert "\n" not in str(caught.value)
 
 
 def test_a_methods_own_blocks_win(model_file: Path) -> None:
@@ -55,7 +61,7 @@ def test_a_method_of_the_package_gets_what_it_takes(model_file: Path, tmp_path: 
     by_path = fitted(Anchored(path, **settings), Edit({}, {}, {"layers": [3]}))
     assert by_path.manifest["layers"] == [3]
     assert by_path.manifest["settings"]["seed"] == 7
-    assert edit_hash(by_path) == edit_hash(fitted(SparseEdit(**settings, layers=[3])))
+    assert by_path.fingerprint == fitted(SparseEdit(**settings, layers=[3])).fingerprint
     early = fitted(Anchored(path, **settings, layers=[0], positions={"template_tokens": 1, "reply_tokens": 0}))
     assert early.manifest["layers"] == [0]
     assert early.manifest["settings"]["positions"]["template_tokens"] == 1

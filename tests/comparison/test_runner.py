@@ -16,6 +16,7 @@ from method_comparison.runner import Comparison, Options
 
 from lingualign.edit import Edit
 from lingualign.errors import UserError
+from lingualign.steering import Steering
 
 SHAM = Path("results", "report", "tiny", "sham")
 
@@ -88,35 +89,19 @@ def test_a_fit_that_was_stopped_begins_anew(model_file: Path, tmp_path: Path) ->
 
 
 STEERING = """
-from contextlib import contextmanager
-from pathlib import Path
+import torch
+from lingualign.features.collect import Site
+from lingualign.models.load import model_fingerprint
+from lingualign.steering import Steering, SteeringTerm
 from method_comparison.treatment import Method, Treatment
-class Steering:
-    manifest = {"method": "steering"}
-    def __init__(self, strength):
-        self.strength = strength
-    @contextmanager
-    def applied(self, model):
-        hook = model.model.layers[1].register_forward_hook(lambda _m, _a, output: output * self.strength)
-        try:
-            yield model
-        finally:
-            hook.remove()
-    def save(self, path):
-        path.write_text(str(self.strength))
-        return path
-    @classmethod
-    def load(cls, path):
-        return cls(float(path.read_text()))
 class Steer(Method):
-    def load(self, path):
-        return Steering.load(path)
     def fit(self, context):
         assert not context.prompts.report
         harmful = context.prompts.fit.where(kinds=["harmful"])
         replies = context.judged_replies(harmful, 3)
         assert [reply.key for reply in replies] == [prompt.key for prompt in harmful]
-        return Treatment(Steering(1.0 + len(replies) / 10))
+        term = SteeringTerm.constant(torch.ones(64) * len(replies) / 10)
+        return Treatment(Steering({Site("model.layers.1", "output"): term}, model_fingerprint(context.model)))
 """
 
 
@@ -135,6 +120,9 @@ def test_a_change_that_is_no_edit(model_file: Path, tmp_path: Path, monkeypatch:
     assert stages.begun["judged replies"] == 1  # of the second seed
     record, _ = read_records(tmp_path / "results", "report")
     assert record["utility"]["mean_divergence"]["kl"]["value"] > 0
+    [path] = tmp_path.glob("work/report/tiny/steer-0-*/treatment.safetensors")
+    assert record["method"]["treatment"] == Steering.load(path).fingerprint
+    assert record["method"]["layers"] is None
     with pytest.raises(UserError, match="sham is made from steer, which is no edit of weights"):
         comparison(model_file, tmp_path, Stages(), ["sham"], folder).run()
 

@@ -30,16 +30,23 @@ def export(
 ) -> None:
     """Write the edited model as a checkpoint folder, or the edit as a LoRA adapter."""
     from lingualign.cli.screen import open_screen
+    from lingualign.errors import UserError
 
     with open_screen(as_json=json, quiet=quiet) as screen:
         from lingualign.edit import Edit
         from lingualign.export.checkpoint import export_checkpoint, source_folder
         from lingualign.export.lora import export_lora
+        from lingualign.treatments import load_treatment
 
-        loaded_edit = Edit.load(edit)
+        treatment = load_treatment(edit)
+        if not isinstance(treatment, Edit):
+            raise UserError(
+                f"{edit} is a steering: it acts on activations and cannot be baked into weights; "
+                f"measure it with `lingualign verify {model} {edit}`"
+            )
         if format is Format.checkpoint:
-            path = export_checkpoint(source_folder(model), loaded_edit, out)
+            path = export_checkpoint(source_folder(model), treatment, out)
         else:
-            path = export_lora(loaded_edit, out, model)
+            path = export_lora(treatment, out, model)
         screen.result(f"Wrote     {path} ({format})")
         screen.document({"path": str(path), "format": str(format)})

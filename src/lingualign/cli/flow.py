@@ -54,7 +54,7 @@ def whole_job(
             return
         from lingualign.evaluate.corrected import corrected_cells
         from lingualign.evaluate.metrics import cells
-        from lingualign.pipeline import open_run
+        from lingualign.pipeline import controls_left_out, open_run
         from lingualign.report.tables import arms_table, audit_table, comparison_table
 
         with open_run(config, out, screen.progress) as run:
@@ -66,6 +66,8 @@ def whole_job(
             edit = run.fit()
             screen.say(*edit_parts(edit, run.edit_path))
             after = run.after(edit)
+            if controls and (left_out := controls_left_out(edit)):
+                screen.say(f"Controls  {left_out}")
             arms = run.controls(edit) if controls else []
             result = run.finish(before, after, edit, arms=arms, gates=gates, show_text=show_text)
             assert result.comparison is not None

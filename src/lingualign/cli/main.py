@@ -60,7 +60,7 @@ app.command("demo", short_help="The whole job on a small built-in model.")(demo.
 app.command("run", short_help="Audit, edit, audit again, verdict, report.")(run.run)
 app.command("audit", short_help="Measure refusal in each language.")(audit.audit)
 app.command("edit", short_help="Fit the edit and save it.")(edit.edit)
-app.command("verify", short_help="Prove what an edit changes; gates for CI.")(verify.verify)
+app.command("verify", short_help="Prove what an edit or a steering changes.")(verify.verify)
 app.command("export", short_help="Write an edited checkpoint or a LoRA adapter.")(export.export)
 app.command("report", short_help="Render a finished run's report again.")(report.report)
 app.add_typer(judge.app, name="judge", short_help="The judges and their measured error.")

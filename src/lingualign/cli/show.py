@@ -104,13 +104,15 @@ def edit_parts(edit: Edit, path: Path) -> list[str | Table]:
         table.add_column(name, justify="left" if justify == "left" else "right", no_wrap=True)
     table.add_column("change / weight", justify="right")
     table.add_column("explained", justify="right")
-    for row in manifest.get("diagnostics", ()):
+    known = {row["tensor"]: row for row in manifest.get("diagnostics", ())}
+    for name, delta in edit.deltas.items():
+        # What is known of a matrix depends on the method: a trained edit solves nothing, so it explains nothing.
+        row = known.get(name, {})
         table.add_row(
-            Text(row["tensor"]),
-            str(row["rank"]),
-            f"{row['rows']} x {row['columns']}",
-            f"{row['relative_change']:.4f}",
-            # A trained edit solves nothing, so it explains nothing.
+            Text(name),
+            str(delta.rank),
+            f"{len(delta.out_factor)} x {len(delta.in_factor)}",
+            f"{row['relative_change']:.4f}" if "relative_change" in row else "",
             f"{row['explained']:.3f}" if "explained" in row else "",
         )
     seconds = manifest.get("seconds", {})

@@ -1,4 +1,4 @@
-"""`lingualign verify`: audits a model without and with an edit, and holds the difference against gates."""
+"""`lingualign verify`: audits a model without and with an edit or a steering; gates on the difference for CI."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lingualign.cli import options as o
 
 def verify(
     model: o.Model,
-    edit: Annotated[Path, typer.Argument(help="The edit's file.", show_default=False)],
+    edit: Annotated[Path, typer.Argument(help="The file of an edit or a steering.", show_default=False)],
     require: o.Require = None,
     languages: o.Languages = None,
     prompts: o.Prompts = None,
@@ -34,7 +34,7 @@ def verify(
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Prove what an edit changes: two audits of the same prompts, paired statistics, gates for CI."""
+    """Prove what an edit or a steering changes: two audits of the same prompts, paired statistics, gates for CI."""
     from lingualign.cli.flow import show_plan
     from lingualign.cli.screen import open_screen
     from lingualign.cli.show import parse_gates, show_outcome
@@ -59,14 +59,14 @@ def verify(
     )
     gates = parse_gates(require)
     with open_screen(as_json=json, quiet=quiet) as screen:
-        from lingualign.edit import Edit
-        from lingualign.pipeline import edit_hash, verify_edit
+        from lingualign.pipeline import verify_treatment
         from lingualign.report.tables import comparison_table
+        from lingualign.treatments import load_treatment
 
-        loaded_edit = Edit.load(edit)
-        folder = out or o.default_out(settings, edit_hash(loaded_edit))
+        treatment = load_treatment(edit)
+        folder = out or o.default_out(settings, treatment.fingerprint)
         show_plan(screen, settings, folder, "verify")
-        result = verify_edit(settings, loaded_edit, folder, screen.progress, gates=gates, show_text=show_text)
+        result = verify_treatment(settings, treatment, folder, screen.progress, gates=gates, show_text=show_text)
         assert result.comparison is not None
         screen.say("", comparison_table(result.comparison))
         show_outcome(screen, result)

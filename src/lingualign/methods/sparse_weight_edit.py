@@ -40,6 +40,8 @@ from lingualign.models.locate import MlpMatrices, locate_mlps
 from lingualign.solvers.low_rank import Solution, solve_dual, solve_primal
 from lingualign.solvers.null_space import null_space_basis
 
+#: What the manifest of its edits names it.
+METHOD = "sparse-weight-edit"
 Family = Literal["paper", "output"]
 #: What progress calls the groups of the keep set.
 _KEEP_NAMES = {"harmless": "harmless", "look-alike": "look-alikes", "harmful": "reference"}
@@ -177,7 +179,7 @@ class SparseWeightEdit:
         edit = fit.solve()
         seconds = {"total": round(time.monotonic() - started, 2), "solve": round(fit.solve_seconds, 2)}
         manifest = {
-            "method": "sparse-weight-edit",
+            "method": METHOD,
             "citation": "arXiv 2602.22554",
             "lingualign": __version__,
             "family": self.family,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -16,6 +16,9 @@ from lingualign.evaluate.utility.divergence import (
     mean_divergence,
     prompt_divergences,
 )
+from lingualign.features.collect import Site
+from lingualign.models.load import model_fingerprint
+from lingualign.steering import SteeredTokens, Steering, SteeringTerm
 
 
 def test_no_change_is_exactly_zero(
@@ -50,6 +53,44 @@ def test_a_change_has_the_value_of_the_definition(
         assert row.first_kl == pytest.approx(float(kl[0]), rel=1e-3)
         assert row.agreement == pytest.approx(float((before.argmax(-1) == after.argmax(-1)).double().mean()))
         assert row.kl > 0.001
+
+
+@pytest.mark.parametrize("steered", get_args(SteeredTokens))
+def test_a_steering_acts_on_the_tokens_that_it_names(
+    tiny_model: tuple[Any, Any], texts: PromptSet, steered: SteeredTokens
+) -> None:
+    model, tokenizer = tiny_model
+    generator = torch.Generator().manual_seed(0)
+    factors = (torch.randn(64, 4, generator=generator) / 10 for _ in range(2))
+    steering = Steering(
+        {Site("model.layers.1", "output"): SteeringTerm.linear(*factors)}, model_fingerprint(model), steered
+    )
+
+    def step_by_step(prompt: list[int], reply: list[int]) -> torch.Tensor:
+        """Logits of a cached generation that is made to say the reply."""
+        output = model(input_ids=torch.tensor([prompt]), use_cache=True)
+        logits = [output.logits[0, -1]]
+        for token in reply[:-1]:
+            past = output.past_key_values
+            output = model(input_ids=torch.tensor([[token]]), past_key_values=past, use_cache=True)
+            logits.append(output.logits[0, -1])
+        return torch.stack(logits).double().log_softmax(-1)
+
+    rows = prompt_divergences(model, tokenizer, steering, texts, tokens=5)
+    for row, text in zip(rows, texts, strict=True):
+        prompt = tokenizer(f"<bos><turn>user\n{text.text}<end>\n<turn>model\n", add_special_tokens=False)["input_ids"]
+        reply: list[int] = []
+        with torch.no_grad():
+            for _ in range(row.tokens):
+                reply.append(int(model(torch.tensor([prompt + reply])).logits[0, -1].argmax()))
+            before = step_by_step(prompt, reply)
+            with steering.applied(model):
+                after = step_by_step(prompt, reply)
+        kl = (before.exp() * (before - after)).sum(-1)
+        assert row.kl == pytest.approx(float(kl.mean()), rel=1e-3)
+        assert row.first_kl == pytest.approx(float(kl[0]), rel=1e-3)
+        assert (row.first_kl == 0) == (steered == "generated")
+        assert row.kl > 0
 
 
 def test_batches_and_memory_do_not_matter(

@@ -102,7 +102,7 @@ def test_an_edit_is_measured_and_compared(
 ) -> None:
     weights = {name: value.clone() for name, value in loaded.model.state_dict().items()}
     before = measure_utility(loaded, SETTINGS, texts, tmp_path / "before.json")
-    after = measure_utility(loaded, SETTINGS, texts, tmp_path / "after.json", edit=edit_of(loaded.model, 0.3))
+    after = measure_utility(loaded, SETTINGS, texts, tmp_path / "after.json", treatment=edit_of(loaded.model, 0.3))
     assert all(torch.equal(value, weights[name]) for name, value in loaded.model.state_dict().items())
     assert calls[4:] == [*calls[:4], "prompt_divergences en", "prompt_divergences th"]
     assert before.divergence == {}
@@ -121,7 +121,7 @@ def test_parts_can_be_left_out(
 ) -> None:
     settings = UtilitySettings(perplexity=False, kl_tokens=0)
     found = [
-        measure_utility(loaded, settings, texts, tmp_path / name, edit=edit)
+        measure_utility(loaded, settings, texts, tmp_path / name, treatment=edit)
         for name, edit in (("before.json", None), ("after.json", edit_of(loaded.model, 0.3)))
     ]
     assert calls == []

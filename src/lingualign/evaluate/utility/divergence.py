@@ -2,7 +2,8 @@
 
 The base model's own greedy reply is teacher-forced, so that both models are compared on the same tokens, and on those
 that the base model in fact produces. KL(base || edited) in nats, as in the null-space and steering literature
-(Arditi et al. 2024, arXiv:2406.11717, use the first token alone).
+(Arditi et al. 2024, arXiv:2406.11717, use the first token alone). Prompt and reply are read one after the other, as in
+generation: a steering of the prompt's or the reply's tokens alone acts on those.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax
 
 from lingualign.data.schema import Prompt
-from lingualign.edit import Edit
 from lingualign.errors import NumericalError
 from lingualign.evaluate.engine import TransformersEngine
-from lingualign.evaluate.utility.perplexity import LOGITS_PER_BATCH, ROWS_AT_A_TIME, logits_from
+from lingualign.evaluate.utility.perplexity import LOGITS_PER_BATCH, ROWS_AT_A_TIME
 from lingualign.evaluate.utility.seeds import Estimate, SeedTable
 from lingualign.features.collect import batches_by_length, pad
 from lingualign.models.chat import EncodedChat, encode_chats
+from lingualign.treatments import Treatment
 
 #: Bytes of the base model's logits that are kept until the edited model's are there. Switching the edit on and off
 #: costs more than a batch, so it is done once for this much.
@@ -68,7 +69,7 @@ class Divergence:
 def prompt_divergences(
     model: Any,
     tokenizer: Any,
-    edit: Edit,
+    treatment: Treatment,
     prompts: Sequence[Prompt],
     *,
     tokens: int = 16,
@@ -82,7 +83,7 @@ def prompt_divergences(
     Args:
         model: the base model, in memory once.
         tokenizer: its tokenizer.
-        edit: switched on and off.
+        treatment: switched on and off.
         prompts: harmless ones.
         tokens: at most so many reply tokens are compared.
         batch_size: chats per batch while replies are generated.
@@ -90,7 +91,7 @@ def prompt_divergences(
         on_batch: called with the number of prompts done, for progress.
 
     Raises:
-        FingerprintMismatch: the edit was made for other weights.
+        FingerprintMismatch: the treatment was made for other weights.
         NumericalError: a model's output is NaN or infinite.
     """
     chats = _with_own_replies(
@@ -103,7 +104,7 @@ def prompt_divergences(
     found: dict[int, PromptDivergence] = {}
     for group in _groups(batches, chats, kept_bytes // row_bytes):
         base = [_reply_logits(model, tokenizer, [chats[index] for index in batch]) for batch in group]
-        with edit.applied(model):
+        with treatment.applied(model):
             for batch, rows_before in zip(group, base, strict=True):
                 rows_after = _reply_logits(model, tokenizer, [chats[index] for index in batch])
                 for index, was, now in zip(batch, rows_before, rows_after, strict=True):
@@ -167,14 +168,31 @@ def _groups(batches: Iterable[list[int]], chats: Sequence[EncodedChat], most_row
 def _reply_logits(model: Any, tokenizer: Any, chats: Sequence[EncodedChat]) -> list[Tensor]:
     """For each chat the logits that predict its reply, (reply tokens, vocabulary) in the model's dtype."""
     device = next(model.parameters()).device
-    ids, mask, _ = pad(chats, tokenizer.pad_token_id, "right")
-    first = min(chat.prompt_length for chat in chats) - 1
-    logits = logits_from(model, ids.to(device), mask.to(device), first)
+    prompts = [replace(chat, ids=chat.ids[: chat.prompt_length]) for chat in chats]
+    # The reply's last token predicts nothing that is compared.
+    replies = [replace(chat, ids=chat.ids[chat.prompt_length : -1]) for chat in chats]
+    ids, mask, _ = pad(prompts, tokenizer.pad_token_id, "left")
+    read = model(
+        input_ids=ids.to(device),
+        attention_mask=mask.to(device),
+        position_ids=(mask.cumsum(1) - 1).clamp_min(0).to(device),
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    logits = read.logits
+    reply_ids, reply_mask, _ = pad(replies, tokenizer.pad_token_id, "right")
+    if reply_ids.shape[1]:
+        positions = mask.sum(1, keepdim=True) + torch.arange(reply_ids.shape[1])
+        following = model(
+            input_ids=reply_ids.to(device),
+            attention_mask=torch.cat([mask, reply_mask], 1).to(device),
+            position_ids=positions.to(device),
+            past_key_values=read.past_key_values,
+            use_cache=True,
+        ).logits
+        logits = torch.cat([logits, following], 1)
     # Clones, so that the other logits do not stay in memory with them.
-    return [
-        logits[row, chat.prompt_length - 1 - first : len(chat.ids) - 1 - first].clone()
-        for row, chat in enumerate(chats)
-    ]
+    return [logits[row, : len(reply.ids) + 1].clone() for row, reply in enumerate(replies)]
 
 
 def _compared(prompt: Prompt, base: Tensor, edited: Tensor) -> PromptDivergence:

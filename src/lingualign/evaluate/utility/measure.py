@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 from lingualign.config import UtilitySettings
 from lingualign.data.schema import PromptSet
-from lingualign.edit import Edit
 from lingualign.errors import DataError, FingerprintMismatch
 from lingualign.evaluate.schema import Reply
 from lingualign.evaluate.utility.accuracy import TaskChange, TaskResult, task_changes
@@ -38,6 +37,7 @@ from lingualign.evaluate.utility.seeds import Estimate
 from lingualign.events import Progress, silent
 from lingualign.models.load import LoadedModel
 from lingualign.runs import write_json
+from lingualign.treatments import Treatment
 
 #: One text's figures.
 _Row = TypeVar("_Row", TextScore, PromptDivergence)
@@ -60,7 +60,7 @@ class Utility:
 
 @dataclass(frozen=True, slots=True)
 class UtilityComparison:
-    """What an edit did beside safety.
+    """What a treatment did beside safety.
 
     Attributes:
         tasks: accuracy by task.
@@ -86,24 +86,24 @@ def measure_utility(
     prompts: PromptSet,
     path: Path,
     *,
-    edit: Edit | None = None,
+    treatment: Treatment | None = None,
     progress: Progress = silent,
 ) -> Utility:
-    """Measures a model, or with `edit` its edited self and how far that is from it.
+    """Measures a model, or with `treatment` its changed self and how far that is from it.
 
     Everything done is in `path` after each task and each language, and is not done again. The caller sees to it that
-    the file belongs to this model, edit and settings (`RunFolder.bind`).
+    the file belongs to this model, treatment and settings (`RunFolder.bind`).
 
     Args:
         loaded: the base model; left as it was found.
         settings: what is measured.
         prompts: the harmless ones among them are the texts.
         path: a JSON file; need not exist.
-        edit: applied while the edited model is measured.
+        treatment: applied while the changed model is measured.
         progress: called as work goes on.
 
     Raises:
-        FingerprintMismatch: the file is of other texts, or the edit of another model.
+        FingerprintMismatch: the file is of other texts, or the treatment of another model.
         ConfigError, DataError, MissingDependency: a task cannot be run; see `run_task`.
     """
     texts = prompts.where(kinds=["harmless"]).limited(settings.seeds)
@@ -130,7 +130,7 @@ def measure_utility(
                 parts[language] = tuple(measure(chosen, on_batch))
                 save()
 
-    with edit.applied(model) if edit else contextlib.nullcontext():
+    with treatment.applied(model) if treatment else contextlib.nullcontext():
         if settings.perplexity:
             fill(
                 "perplexity",
@@ -141,14 +141,14 @@ def measure_utility(
             if name not in tasks:
                 tasks[name] = run_task(model, tokenizer, name, settings, progress)
                 save()
-    if edit and settings.kl_tokens:
+    if treatment and settings.kl_tokens:
         fill(
             "divergence",
             divergence,
             lambda chosen, on_batch: prompt_divergences(
                 model,
                 tokenizer,
-                edit,
+                treatment,
                 chosen,
                 tokens=settings.kl_tokens,
                 batch_size=settings.batch_size,

@@ -203,14 +203,19 @@ class _ConstrainedAlignment:
         preferences = pseudo_preferences(pairs, scores, self.seed + 1)
         solved = time.monotonic()
         edit = preference_trainer(preferences)
+        trainer = dict(edit.manifest)
+        # Where every edit has them.
+        lists: dict[str, Any] = {name: trainer.pop(name) for name in ("diagnostics", "loss_curve") if name in trainer}
         manifest = {
             "method": self.name,
             "citation": CITATION,
             "lingualign": __version__,
             "settings": self.settings(),
+            "languages": list(dict.fromkeys(prompt.language for prompt in prompts)),
             "multipliers": asdict(multipliers),
             "preferences": len(preferences),
-            "trainer": dict(edit.manifest),
+            "trainer": trainer,
+            **lists,
             "seconds": {"solve": round(solved - started, 2), "total": round(time.monotonic() - started, 2)},
             "faithfulness": _FAITHFULNESS,
         }

@@ -178,6 +178,7 @@ class Soteria:
             "citation": "arXiv 2502.11244",
             "lingualign": __version__,
             "settings": self.settings(),
+            "languages": list(self.languages),
             "harm_vector": "proxy" if vector.proxy else "checkpoint",
             "heads": sorted(chosen),
             "indirect_effects": {language: values.tolist() for language, values in found.items()},
