@@ -213,9 +213,11 @@ def main() -> None:
         "--cache", type=Path, default=Path.home() / ".cache" / "lingualign", help="folder for the base weights"
     )
     parser.add_argument("--seed", type=int, default=TrainingSettings.seed)
+    parser.add_argument("--rank", type=int, default=TrainingSettings.rank, help="of LoRA")
+    parser.add_argument("--alpha", type=int, default=TrainingSettings.alpha, help="of LoRA")
     parser.add_argument("--chat", nargs="*", default=CHAT_LANGUAGES, help="languages of the chat examples")
     arguments = parser.parse_args()
-    settings = TrainingSettings(seed=arguments.seed)
+    settings = TrainingSettings(rank=arguments.rank, alpha=arguments.alpha, seed=arguments.seed)
     examples = build_examples(arguments.data, settings.seed, arguments.chat)
     model = train(settings, examples, arguments.cache)
     save_adapter(model, settings, examples, arguments.out)
