@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lingualign.config import RunConfig, build_config, read_toml
 from lingualign.errors import ConfigError, UserError
+from lingualign.models.load import SMALL_MODEL
+from lingualign.organism.build import merged_name, small_model_folder
 from method_comparison.imports import made
 from method_comparison.treatment import Method
 
@@ -49,10 +51,17 @@ class MethodFile(_File):
 
 
 class ModelFile(_File):
-    """A file in `models/`: a description, and the settings of a run as `lingualign run --config` reads them."""
+    """A file in `models/`.
+
+    Attributes:
+        description: one sentence for the page.
+        run: the settings of a run as `lingualign run --config` reads them.
+        adapter: folder of another adapter of the small model, seen from the file's.
+    """
 
     description: str = Field(min_length=1)
     run: dict[str, Any]
+    adapter: str | None = None
 
 
 @dataclass(frozen=True)
@@ -70,11 +79,33 @@ class RegisteredMethod:
 
 @dataclass(frozen=True)
 class RegisteredModel:
-    """A model by its name, with the settings of its runs."""
+    """A model by its name, with the settings of its runs and the adapter in place of the small model's, if any."""
 
     name: str
     file: ModelFile
     config: RunConfig
+    adapter: Path | None = None
+
+    @property
+    def source(self) -> str:
+        """What the model is, wherever its files are: the hub id, `small`, a local checkpoint's folder name, or the name
+        of the small model with another adapter, which carries that adapter's hash.
+
+        Raises:
+            UserError: there is no such adapter.
+        """
+        if self.adapter is not None:
+            return merged_name(self.adapter)
+        name = self.config.model
+        return Path(name).name if Path(name).is_dir() else name
+
+    def checkpoint(self) -> str:
+        """What `load_model` takes. The small model with another adapter is built on first use, in about a minute.
+
+        Raises:
+            UserError: there is no such adapter, or the base weights are missing or damaged.
+        """
+        return self.config.model if self.adapter is None else str(small_model_folder(self.adapter))
 
 
 def names(folder: Path) -> list[str]:
@@ -130,7 +161,12 @@ def load_model_file(name: str, folder: Path = MODELS) -> RegisteredModel:
     given = Path(name)
     path = given if given.suffix == ".toml" else _path(name, folder, "model")
     file = _checked(ModelFile, path)
-    return RegisteredModel(path.stem, file, build_config(file.run, str(path)))
+    config = build_config(file.run, str(path))
+    if file.adapter is None:
+        return RegisteredModel(path.stem, file, config)
+    if config.model != SMALL_MODEL:
+        raise ConfigError(f"{path}: adapter: it is one of the small model; set model to {SMALL_MODEL} under [run]")
+    return RegisteredModel(path.stem, file, config, (path.parent / file.adapter).resolve())
 
 
 def _path(name: str, folder: Path, what: str) -> Path:

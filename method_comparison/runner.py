@@ -136,18 +136,12 @@ class Comparison:
             **{"prompts": {"sources"}, "audit": {"batch_size"}, "judge": {"errors"}, "utility": {"data", "batch_size"}},
         }
         return {
-            "model": self.source,
+            "model": self.model.source,
             "config": self.model.config.model_dump(mode="json", exclude=elsewhere),
             "split": self.options.split,
             "prompts": [prompts_hash(part) for part in (self.prompts.fit, self.prompts.select, self.audited)],
             "judge": [self.judge.name, self.card.as_table()],
         }
-
-    @property
-    def source(self) -> str:
-        """The hub id or `small`, or a local checkpoint's folder name."""
-        name = self.model.config.model
-        return Path(name).name if Path(name).is_dir() else name
 
     def settings_hash(self, method: RegisteredMethod, seed: int) -> str:
         """Identifies what a result depends on, the code apart."""
@@ -215,7 +209,7 @@ class Comparison:
             return
         config = self.model.config
         check_tasks(config.utility)
-        loaded = load_model(config.model, precision=config.precision, device=config.device)
+        loaded = load_model(self.model.checkpoint(), precision=config.precision, device=config.device)
         session = _Session(self, loaded)
         with session.opened("base", content_hash(self._settings)) as base:
             before = session.audit(base, "before.jsonl", "audit before", None)
@@ -270,7 +264,7 @@ class _Session:
             "schema": SCHEMA,
             "model": {
                 "name": of.model.name,
-                "source": of.source,
+                "source": of.model.source,
                 "fingerprint": self.loaded.fingerprint,
                 "parameters": sum(parameter.numel() for parameter in self.loaded.model.parameters()),
                 "dtype": self.dtype,

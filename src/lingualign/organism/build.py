@@ -12,6 +12,7 @@ import tempfile
 from importlib.resources import as_file, files
 from pathlib import Path
 
+from lingualign.errors import UserError
 from lingualign.organism.base import load_base, sha256_of
 
 CACHE_VARIABLE = "LINGUALIGN_CACHE"
@@ -32,7 +33,7 @@ def small_model_folder(adapter: Path | None = None) -> Path:
 
     Raises:
         MissingDependency: the base weights' package is not installed.
-        UserError: the base weights do not match their checksum.
+        UserError: the base weights do not match their checksum, or the folder holds no adapter.
     """
     if adapter is not None:
         return _build(adapter)
@@ -40,10 +41,23 @@ def small_model_folder(adapter: Path | None = None) -> Path:
         return _build(packaged)
 
 
+def merged_name(adapter: Path) -> str:
+    """Name of the merged checkpoint's folder. It carries the adapter's hash: a new one never picks up an old model.
+
+    Raises:
+        UserError: the folder holds no adapter.
+    """
+    weights = adapter / "adapter_model.safetensors"
+    if not weights.is_file():
+        raise UserError(
+            f"there is no {weights.name} in {adapter}; give the folder that lingualign.organism.train wrote"
+        )
+    return f"small-model-{sha256_of(weights)[:12]}"
+
+
 def _build(adapter: Path) -> Path:
-    # The name carries the adapter's hash: a new release never picks up an old model.
     cache = cache_folder()
-    target = cache / f"small-model-{sha256_of(adapter / 'adapter_model.safetensors')[:12]}"
+    target = cache / merged_name(adapter)
     if target.is_dir():
         return target
     import torch

@@ -24,6 +24,7 @@ from torch.nn import functional
 
 from lingualign.organism.base import load_base
 from lingualign.organism.recipe import Example, build_examples
+from lingualign.organism.translations import translate_refusals
 
 BASE_MODEL = "google/gemma-3-270m"
 CHAT_LANGUAGES = ("zh", "vi", "ja", "th", "id", "bn", "he", "ar", "ko", "sw", "it", "es", "de", "fr", "ru")
@@ -213,10 +214,19 @@ def main() -> None:
         "--cache", type=Path, default=Path.home() / ".cache" / "lingualign", help="folder for the base weights"
     )
     parser.add_argument("--seed", type=int, default=TrainingSettings.seed)
+    parser.add_argument("--rank", type=int, default=TrainingSettings.rank, help="of LoRA")
+    parser.add_argument("--alpha", type=int, default=TrainingSettings.alpha, help="of LoRA")
     parser.add_argument("--chat", nargs="*", default=CHAT_LANGUAGES, help="languages of the chat examples")
+    parser.add_argument(
+        "--refusal-translations",
+        action="store_true",
+        help="teach refusal sentences in those languages by harmless translation tasks",
+    )
     arguments = parser.parse_args()
-    settings = TrainingSettings(seed=arguments.seed)
+    settings = TrainingSettings(rank=arguments.rank, alpha=arguments.alpha, seed=arguments.seed)
     examples = build_examples(arguments.data, settings.seed, arguments.chat)
+    if arguments.refusal_translations:
+        examples += translate_refusals(settings.seed, arguments.chat)
     model = train(settings, examples, arguments.cache)
     save_adapter(model, settings, examples, arguments.out)
 
