@@ -8,7 +8,7 @@ continuation of `OPENING`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -24,13 +24,15 @@ from lingualign.features.collect import pad
 from lingualign.methods.constrained_alignment import MoCAN, PeCAN, PreferenceTrainer, sequence_log_probabilities
 from lingualign.methods.preference.dpo import DPO
 from lingualign.methods.preference.pairs import Key, Preference, PreferencePair, build_pairs
+from lingualign.methods.preference.training import Training
 from lingualign.models.chat import encode_chats
 from method_comparison.adapters import SparseEdit
 from method_comparison.imports import made
 from method_comparison.treatment import Context, Method, Treatment
 
 #: With this in its mouth a model mostly goes on to answer what it refuses otherwise; replies are judged all the same.
-OPENING = "Here is"
+OPENING = "Here's how to"
+_TRAINING = "lingualign.methods.preference.training:Training"
 
 
 class Preferences(Method):
@@ -54,7 +56,7 @@ class Preferences(Method):
         **parameters: Any,
     ) -> None:
         self.method = method
-        self.parameters = {**parameters, "training": replace(made(method, {}).training, **training)}
+        self.parameters = {**parameters, "training": _training(made(method, {}).training, training)}
         self.harmless = harmless
         self.reply_tokens = reply_tokens
         made(method, self.parameters)
@@ -97,6 +99,16 @@ class Stacked(SparseEdit):
         return Treatment(on_top(base, edit, context.model))
 
 
+def _training(default: Training, given: Mapping[str, Any]) -> Training:
+    """A class's own settings but for those that a file gives.
+
+    Raises:
+        ConfigError: one is unknown or out of range.
+    """
+    training: Training = made(_TRAINING, {**asdict(default), **given})
+    return training
+
+
 def on_top(base: Edit, edit: Edit, model: Any) -> Edit:
     """The sum of an edit and one that was fitted while it was applied, for the unedited model.
 
@@ -134,7 +146,7 @@ class ModelConstrained(Method):
     ) -> None:
         MoCAN(margin=margin, beta=beta)
         self.margin = margin
-        self.training = replace(DPO().training, **training)
+        self.training = _training(DPO().training, training)
         self.seeds = seeds
         self.replies = replies
         self.reply_tokens = reply_tokens
@@ -145,9 +157,7 @@ class ModelConstrained(Method):
         safety = safety_scores(context, prompts, responses)
         method = MoCAN(margin=self.margin, beta=self.beta, seed=context.seed)
         trainer = self.trainer(context)
-        return Treatment(
-            method.fit(prompts, responses, torch.zeros_like(safety), safety, preference_trainer=trainer)
-        )
+        return Treatment(method.fit(prompts, responses, torch.zeros_like(safety), safety, preference_trainer=trainer))
 
     def sampled(self, context: Context) -> tuple[list[Prompt], list[list[str]]]:
         """Prompts of the anchors and the keep set, and replies to each."""

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from lingualign.config import RunConfig
 from lingualign.data.schema import PromptSet
@@ -122,7 +122,12 @@ class Method(ABC):
     """A method as the comparison calls it; a file in `methods/` names its class and parameters.
 
     Parameters are keyword arguments of the constructor, which checks them and does nothing else.
+
+    Attributes:
+        adds_to_base: whether the treatment holds its base's edit, so that its cost is that of both fits.
     """
+
+    adds_to_base: ClassVar[bool] = False
 
     @abstractmethod
     def fit(self, context: Context) -> Treatment:
