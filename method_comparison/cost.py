@@ -57,7 +57,9 @@ class Cost:
             return None if one is None or two is None else combine(one, two)
 
         # Both were in memory one after the other.
-        rules = {field.name: max if "memory" in field.name else operator.add for field in fields(self)}
+        rules: dict[str, Callable[..., Any]] = {
+            field.name: max if "memory" in field.name else operator.add for field in fields(self)
+        }
         return Cost(**{name: merged(rule, getattr(self, name), getattr(other, name)) for name, rule in rules.items()})
 
 

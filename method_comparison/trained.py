@@ -233,7 +233,7 @@ def harmless_pairs(context: Context, reply_tokens: int) -> list[PreferencePair]:
     pairs = []
     for prompt in anchors.keep:
         source = reference.get((prompt.kind, prompt.seed_id))
-        if source in (None, prompt) or not {prompt.key, source.key} <= answers.keys():
+        if source is None or source == prompt or not {prompt.key, source.key} <= answers.keys():
             continue
         refusal = refusals[len(pairs) % len(refusals)]
         sides = (Preference(side, answers[side.key], refusal) for side in (prompt, source))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 from method_comparison.adapters import SparseEdit
-from method_comparison.registry import load_model_file
+from method_comparison.registry import METHODS, load_methods, load_model_file
+from method_comparison.runner import Comparison, Options
 from method_comparison.trained import (
     OPENING,
     ModelConstrained,
@@ -137,6 +139,24 @@ def test_a_stacked_edit_is_its_parts_in_order(context: Context, tmp_path: Path) 
     change = method.load(path)
     assert isinstance(change, Edit)
     assert change.fingerprint == total.fingerprint
+
+
+def test_a_stacked_edit_costs_what_both_cost(model_file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "methods"
+    folder.mkdir()
+    shutil.copy(METHODS / "sparse-weight-edit.toml", folder)
+    stack = 'description = "x"\nfit = "method_comparison.trained:Stacked"\nbase = "sparse-weight-edit"\n'
+    (folder / "stack.toml").write_text(stack, encoding="utf-8")
+    methods = load_methods(folder=folder)
+    options = Options("select", tmp_path / "results", tmp_path / "work")
+    found = {}
+    Comparison(load_model_file(str(model_file)), methods, [0], options).run(
+        lambda task, record: found.update({task.method.name: record["cost"]})
+    )
+    base, both = found["sparse-weight-edit"], found["stack"]
+    # Two fits of about the same work.
+    assert both["product_flops"] > 1.5 * base["product_flops"]
+    assert both["seconds"] > base["seconds"]
 
 
 def test_a_stacked_edit_needs_a_base(context: Context) -> None:
