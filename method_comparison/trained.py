@@ -230,7 +230,7 @@ def harmless_pairs(context: Context, reply_tokens: int) -> list[PreferencePair]:
     # An answer that was cut would teach to stop there.
     answers = _texts(replies, lambda reply: reply.outcome == "answered" and reply.finished)
     reference = {(prompt.kind, prompt.seed_id): prompt for prompt in anchors.reference_harmless}
-    pairs = []
+    pairs: list[PreferencePair] = []
     for prompt in anchors.keep:
         source = reference.get((prompt.kind, prompt.seed_id))
         if source is None or source == prompt or not {prompt.key, source.key} <= answers.keys():
