@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 import os
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -47,6 +49,18 @@ class Cost:
     @property
     def flops(self) -> int:
         return self.product_flops + self.backward_flops + self.factorisation_flops
+
+    def __add__(self, other: Cost) -> Cost:
+        """Of one piece of work after another; what was measured of one alone is None."""
+
+        def merged(combine: Callable[..., Any], one: Any, two: Any) -> Any:
+            return None if one is None or two is None else combine(one, two)
+
+        # Both were in memory one after the other.
+        rules: dict[str, Callable[..., Any]] = {
+            field.name: max if "memory" in field.name else operator.add for field in fields(self)
+        }
+        return Cost(**{name: merged(rule, getattr(self, name), getattr(other, name)) for name, rule in rules.items()})
 
 
 class Meter:

@@ -305,7 +305,7 @@ class _Session:
         if facts.is_file():
             kept = json.loads(facts.read_text(encoding="utf-8"))
             return Fitted(Treatment(load_treatment(file), kept["system"]), Cost(**kept["cost"]))
-        base = self.base_edit(method, seed)
+        base, base_cost = self.base_edit(method, seed) or (None, None)
         scratch = folder.path / "features"
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir()
@@ -315,21 +315,23 @@ class _Session:
         with folder.timed("fit"), metered(self.device) as meter:
             treatment = method.method.fit(context)
         treatment.change.save(file)
-        write_json(facts, {"system": treatment.system, "cost": asdict(meter.cost)})
+        cost = base_cost + meter.cost if base_cost and method.method.adds_to_base else meter.cost
+        write_json(facts, {"system": treatment.system, "cost": asdict(cost)})
         shutil.rmtree(scratch)
-        return Fitted(treatment, meter.cost)
+        return Fitted(treatment, cost)
 
-    def base_edit(self, method: RegisteredMethod, seed: int) -> Edit | None:
-        """The edit of the method that this one is made from, with the same seed where that has any."""
+    def base_edit(self, method: RegisteredMethod, seed: int) -> tuple[Edit, Cost] | None:
+        """The edit of the method that this one is made from, with the same seed where that has any, and its cost."""
         if method.file.base is None:
             return None
         base = self.comparison.methods[method.file.base]
         seed = seed if base.file.seeded else 0
         with self.opened_for(base, seed) as folder:
-            change = self.fitted(folder, base, seed).treatment.change
+            fitted = self.fitted(folder, base, seed)
+        change = fitted.treatment.change
         if not isinstance(change, Edit):
             raise ConfigError(f"{method.name} is made from {base.name}, which is no edit of weights; correct `base`")
-        return change
+        return change, fitted.cost
 
     def audit(self, folder: RunFolder, file: str, stage: str, system: str | None) -> list[Reply]:
         engine = audit_engine(self.loaded, self.config.audit, system=system)

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from lingualign import treatments
 from lingualign.config import RunConfig
@@ -124,7 +124,12 @@ class Method(ABC):
     """A method as the comparison calls it; a file in `methods/` names its class and parameters.
 
     Parameters are keyword arguments of the constructor, which checks them and does nothing else.
+
+    Attributes:
+        adds_to_base: whether the treatment holds its base's edit, so that its cost is that of both fits.
     """
+
+    adds_to_base: ClassVar[bool] = False
 
     @abstractmethod
     def fit(self, context: Context) -> Treatment:

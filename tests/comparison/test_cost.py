@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import torch
-from method_comparison.cost import metered, read_energy, spent
+from method_comparison.cost import Cost, metered, read_energy, spent
 
 
 def test_time_operations_and_memory_of_the_block() -> None:
@@ -44,3 +44,9 @@ def test_energy_that_cannot_be_read_is_not_measured(tmp_path: Path) -> None:
     _package(tmp_path, 0, "not a number", 10)
     assert read_energy(tmp_path) is None
     assert spent(None, None) is None
+
+
+def test_costs_add_up_but_for_memory() -> None:
+    first = Cost(1.5, 2.0, 100, None, 10, 20, 30, 5.0)
+    second = Cost(0.5, 1.0, 300, None, 1, 2, 3, None)
+    assert first + second == Cost(2.0, 3.0, 300, None, 11, 22, 33, None)

@@ -86,9 +86,17 @@ def reply_log_probs(model: Any, chats: Sequence[EncodedChat], pad_id: int) -> tu
     predicts = torch.zeros(len(chats), ids.shape[1] - 1, dtype=torch.bool)
     for row, chat in enumerate(chats):
         predicts[row, chat.prompt_length - 1 : len(chat.ids) - 1] = True
-    logits = model(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).logits[:, :-1]
+    # A large vocabulary makes the output matrix the dearest part of a small model: prompts and padding skip it.
+    read = predicts.any(0)
+    logits = model(
+        input_ids=ids.to(device),
+        attention_mask=mask.to(device),
+        use_cache=False,
+        logits_to_keep=read.nonzero()[:, 0].to(device),
+    ).logits
     targets = ids[:, 1:][predicts].to(device)
-    values = -torch.nn.functional.cross_entropy(logits[predicts.to(device)].float(), targets, reduction="none")
+    chosen = logits[predicts[:, read].to(device)]
+    values = -torch.nn.functional.cross_entropy(chosen.float(), targets, reduction="none")
     # Not index_add, whose order of addition varies on a GPU.
     table = values.new_zeros(predicts.shape).masked_scatter(predicts.to(device), values)
     return table.sum(1), predicts.sum(1).to(device)
