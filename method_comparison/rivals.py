@@ -1,4 +1,4 @@
-"""Rivals that need more than anchors, behind the comparison's interface: examples of refusals, or a second checkpoint."""
+"""Rivals that need more than anchors: examples of refusals, or a second checkpoint."""
 
 from __future__ import annotations
 

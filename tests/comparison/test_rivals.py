@@ -1,4 +1,4 @@
-"""The rivals on the tiny model: where their blocks, examples and harm vector come from, and that what they make loads."""
+"""The rivals on the tiny model: where blocks, examples and harm vector come from, and that what they make loads."""
 
 from __future__ import annotations
 
