@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -21,6 +21,12 @@ from method_comparison.treatment import Context, Method, Treatment
 
 _TUNING = "lingualign.methods.safety_neuron_tuning:SafetyNeuronTuning"
 _SOTERIA = "lingualign.methods.soteria:Soteria"
+#: Which checkpoint each chat model came from.
+PRETRAINED: Final = {
+    "HuggingFaceTB/SmolLM2-135M-Instruct": "HuggingFaceTB/SmolLM2-135M",
+    "Qwen/Qwen2.5-0.5B-Instruct": "Qwen/Qwen2.5-0.5B",
+    "meta-llama/Llama-3.2-1B-Instruct": "meta-llama/Llama-3.2-1B",
+}
 
 
 class SafetyNeurons(Method):
@@ -29,11 +35,11 @@ class SafetyNeurons(Method):
 
     Args:
         find_seeds: seeds of each kind that the neurons are found on, in every one of these languages.
-        train_seeds: harmful seeds to train on; None for all.
+        train_seeds: harmful seeds to train on; by default all.
         parameters: those of `SafetyNeuronTuning`; the seed is the run's.
     """
 
-    def __init__(self, *, find_seeds: int = 50, train_seeds: int | None = 50, **parameters: Any) -> None:
+    def __init__(self, *, find_seeds: int = 50, train_seeds: int | None = None, **parameters: Any) -> None:
         self.find_seeds = find_seeds
         self.train_seeds = train_seeds
         self.parameters = parameters
@@ -59,12 +65,12 @@ class SoteriaProxy(Method):
     """Soteria with the harmless proxy for its harm vector: pretrained minus chat weights.
 
     Args:
-        pretrained: hub id of each chat model's pretrained checkpoint. That of the small model is known.
+        pretrained: hub id, or folder, of each chat model's pretrained checkpoint. The small model has its own.
         parameters: those of `Soteria`; the languages are the anchors', the seed the run's. With a base, its heads'
             effects are taken from there.
     """
 
-    def __init__(self, *, pretrained: Mapping[str, str], **parameters: Any) -> None:
+    def __init__(self, *, pretrained: Mapping[str, str] = PRETRAINED, **parameters: Any) -> None:
         self.pretrained = pretrained
         self.parameters = parameters
         made(_SOTERIA, {"languages": ["any"], **parameters})
