@@ -90,7 +90,7 @@ class Anchored(Method):
     Args:
         method: import path of its class, `MODULE:CLASS`.
         parameters: keyword arguments of that class; `positions` as a table. Where it takes them and they are not given,
-            `seed` is the run's, and `layers` are the blocks of the base's edit.
+            `seed` is the run's, and `layers` are the blocks of the base's edit, or those that the model's file names.
     """
 
     def __init__(self, method: str, **parameters: Any) -> None:
@@ -101,7 +101,8 @@ class Anchored(Method):
         made(method, self.parameters)
 
     def fit(self, context: Context) -> Treatment:
-        offered = {"seed": context.seed, **({"layers": context.base.manifest["layers"]} if context.base else {})}
+        blocks = context.base.manifest["layers"] if context.base else context.config.edit.layers
+        offered = {"seed": context.seed, **({} if isinstance(blocks, str) else {"layers": blocks})}
         taken = keywords(imported(self.method))
         parameters = {**{name: value for name, value in offered.items() if name in taken}, **self.parameters}
         method = made(self.method, parameters)
