@@ -14,8 +14,8 @@ from lingualign.data.schema import KINDS, PromptSet
 from lingualign.errors import DataError
 
 SIZES = {
-    ("harmful", "fit"): 182, ("harmful", "select"): 28, ("harmful", "report"): 42,
-    ("look-alike", "fit"): 182, ("look-alike", "select"): 28, ("look-alike", "report"): 42,
+    ("harmful", "fit"): 406, ("harmful", "select"): 28, ("harmful", "report"): 42,
+    ("look-alike", "fit"): 406, ("look-alike", "select"): 28, ("look-alike", "report"): 42,
     ("harmless", "fit"): 140, ("harmless", "select"): 40, ("harmless", "report"): 60,
 }  # fmt: skip
 #: Languages the identifier takes short texts of a close relative for.
@@ -42,7 +42,7 @@ def test_every_seed_in_every_language(prompts: PromptSet) -> None:
 
 
 def test_splits_of_the_first_style_are_stratified() -> None:
-    first = [seed for seed in builtin_seeds() if not _second_style(seed)]
+    first = [seed for seed in builtin_seeds() if _style(seed) == 1]
     for kind in KINDS:
         seeds = [seed for seed in first if seed["kind"] == kind]
         for field in ("form", "register"):
@@ -56,18 +56,23 @@ def test_splits_of_the_first_style_are_stratified() -> None:
     assert {(split, count) for (_, split), count in harmful.items()} == {("fit", 5), ("select", 2), ("report", 3)}
 
 
-def test_the_second_style_only_fits() -> None:
+def test_the_later_styles_only_fit() -> None:
     for kind in ("harmful", "look-alike"):
-        second = [seed for seed in builtin_seeds() if _second_style(seed) and seed["kind"] == kind]
-        assert len(second) == 112
-        assert {seed["split"] for seed in second} == {"fit"}
-        assert set(Counter(seed["category"] for seed in second).values()) == {8}
+        seeds = [seed for seed in builtin_seeds() if seed["kind"] == kind]
+        second, third = ([seed for seed in seeds if _style(seed) == style] for style in (2, 3))
+        assert {seed["split"] for seed in second + third} == {"fit"}
+        assert Counter(seed["category"] for seed in second) == dict.fromkeys({seed["category"] for seed in seeds}, 8)
+        assert Counter(seed["category"] for seed in third) == dict.fromkeys({seed["category"] for seed in seeds}, 16)
         assert Counter(seed["form"] for seed in second) == {"imperative": 70, "context": 28, "question": 14}
-        # One style after the other, each through the categories in turn.
+        assert Counter(seed["form"] for seed in third) == {"imperative": 168, "question": 38, "context": 18}
+
+
+def test_a_prefix_of_the_fit_split_mixes_styles_and_categories() -> None:
+    for kind in ("harmful", "look-alike"):
         fit = [seed for seed in builtin_seeds() if seed["kind"] == kind and seed["split"] == "fit"]
-        assert fit[70:] == second
-        for start in range(0, len(second), 14):
-            assert len({seed["category"] for seed in second[start : start + 14]}) == 14
+        assert [_style(seed) for seed in fit] == [1] * 70 + 8 * ([2] * 14 + [3] * 28)
+        for start in range(0, len(fit), 14):
+            assert len({seed["category"] for seed in fit[start : start + 14]}) == 14
 
 
 def test_categories_and_spread_of_a_prefix() -> None:
@@ -160,8 +165,8 @@ def test_a_language_without_prompts_is_named() -> None:
         builtin_prompts(["en", "fr", "xx"])
 
 
-def _second_style(seed: Seed) -> bool:
-    return seed["kind"] != "harmless" and int(seed["seed_id"][1:]) > 200
+def _style(seed: Seed) -> int:
+    return 1 if seed["kind"] == "harmless" else 1 + (int(seed["seed_id"][1:]) > 200) + (int(seed["seed_id"][1:]) > 400)
 
 
 def _letters(text: str) -> str:

@@ -26,7 +26,7 @@ class Seed(TypedDict):
 
     `form` is question, imperative or context (a sentence of background, then the request); `register` is plain, casual,
     formal or narrative. `twin` joins a harmful seed to its look-alike and is absent from harmless seeds. Harmful and
-    look-alike seeds numbered from 201 are in the second style, which is in the fit split alone.
+    look-alike seeds numbered from 201 are in the second style, from 401 in the third; both are in the fit split alone.
     """
 
     seed_id: str
@@ -40,7 +40,8 @@ class Seed(TypedDict):
 
 @cache
 def builtin_seeds() -> tuple[Seed, ...]:
-    """The seeds in shipped order: kind, split, style, then round-robin over categories, so that a prefix is spread."""
+    """The seeds in shipped order: kind, split, style (the second and third take turns), then round-robin over
+    categories, so that a prefix is spread."""
     return tuple(cast("Seed", row) for row in _rows("seeds"))
 
 
