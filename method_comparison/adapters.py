@@ -101,7 +101,7 @@ class Anchored(Method):
         made(method, self.parameters)
 
     def fit(self, context: Context) -> Treatment:
-        blocks = context.base.manifest["layers"] if context.base else context.config.edit.layers
+        blocks = context.base_layers if context.base else context.config.edit.layers
         offered = {"seed": context.seed, **({} if isinstance(blocks, str) else {"layers": blocks})}
         taken = keywords(imported(self.method))
         parameters = {**{name: value for name, value in offered.items() if name in taken}, **self.parameters}
