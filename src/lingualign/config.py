@@ -138,6 +138,7 @@ class EditSettings(_Settings):
     ridge: float = Field(default=1e-3, ge=0)
     null_space: float | None = Field(default=None, gt=0, lt=1)
     propagation: Literal["none", "sequential", "split"] = "sequential"
+    teacher: Literal["reference", "own-language"] = "reference"
     solver: Literal["auto", "primal", "dual"] = "auto"
     positions: PositionSettings = PositionSettings()
     strength: float = 1.0

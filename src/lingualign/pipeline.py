@@ -34,6 +34,7 @@ from lingualign.layer_search import Trial, candidate_windows, measured, search_l
 from lingualign.measures import SecondOpinion, UtilityFigures, utility_figures
 from lingualign.methods.anchors import Anchors
 from lingualign.methods.controls import sham_edit
+from lingualign.methods.own_language import Lesson, instructed, lessons
 from lingualign.methods.safe_prompt import THINK_IN_ENGLISH
 from lingualign.methods.sparse_weight_edit import METHOD
 from lingualign.models.load import LoadedModel, load_model
@@ -337,6 +338,9 @@ def fit_edit(
     replies = own_replies(
         loaded, anchors, settings.positions.reply_tokens, features, batch_size=audit.batch_size, progress=progress
     )
+    taught = (
+        refusal_lessons(loaded, anchors, audit, judge, features, progress) if settings.teacher != "reference" else {}
+    )
     return settings.method().fit(
         loaded.model,
         loaded.tokenizer,
@@ -344,6 +348,7 @@ def fit_edit(
         cache=features,
         fingerprint=loaded.fingerprint,
         replies=replies,
+        lessons=taught,
         progress=progress,
     )
 
@@ -376,6 +381,22 @@ def own_replies(
     store = ReplyStore(folder / f"replies-{name}.jsonl")
     replies = run_audit(engine, OfflineJudge(), asked, store, progress=progress, stage="own replies")
     return {reply.key: reply.text for reply in replies}
+
+
+def refusal_lessons(
+    loaded: LoadedModel,
+    anchors: Anchors,
+    audit: AuditSettings,
+    judge: Judge,
+    folder: Path,
+    progress: Progress = silent,
+) -> dict[tuple[str, str, str], Lesson]:
+    """The anchors' prompts that the model refuses in their language when it is told to, by key; resumes like an
+    audit."""
+    asked = instructed(low for _, low in anchors.pairs)
+    store = ReplyStore(folder / f"lessons-{content_hash([loaded.fingerprint, prompts_hash(asked), judge.name])}.jsonl")
+    replies = run_audit(audit_engine(loaded, audit), judge, asked, store, progress=progress, stage="lessons")
+    return lessons(asked, replies)
 
 
 def _search(

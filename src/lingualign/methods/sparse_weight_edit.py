@@ -35,6 +35,7 @@ from lingualign.methods.anchor_chats import encode_anchors
 from lingualign.methods.anchors import Anchors
 from lingualign.methods.controls import frobenius
 from lingualign.methods.layers import choose_layers
+from lingualign.methods.own_language import Lesson
 from lingualign.methods.selection import Selection, select_neurons
 from lingualign.models.locate import MlpMatrices, locate_mlps
 from lingualign.solvers.low_rank import Solution, solve_dual, solve_primal
@@ -86,6 +87,9 @@ class SparseWeightEdit:
         propagation: `none` takes all features from the unedited model; `sequential` edits layer by layer, so that each
             adds what those before it left of the gap; `split` does so and divides the gap over the layers left (MEMIT).
             The target stays the unedited model's output for the reference prompt.
+        teacher: whose outputs are the target: `reference`, those for the paired reference prompt; or `own-language`,
+            the model's own for the prompt with an instruction to refuse in its language (`methods.own_language`), so
+            that refusals come in that language. Pairs without such a lesson keep the reference.
         solver: `primal`, `dual`, or `auto` for the cheaper one.
         positions: token positions that become feature rows.
         strength: factor on the finished edit.
@@ -110,6 +114,7 @@ class SparseWeightEdit:
         ridge: float = 1e-3,
         null_space: float | None = None,
         propagation: Literal["none", "sequential", "split"] = "sequential",
+        teacher: Literal["reference", "own-language"] = "reference",
         solver: Literal["auto", "primal", "dual"] = "auto",
         positions: Positions | None = None,
         strength: float = 1.0,
@@ -130,6 +135,7 @@ class SparseWeightEdit:
         self.ridge = ridge
         self.null_space = null_space
         self.propagation = propagation
+        self.teacher = teacher
         self.solver = solver
         self.positions = positions or POSITIONS
         self.strength = strength
@@ -150,6 +156,7 @@ class SparseWeightEdit:
         cache: Path | None = None,
         fingerprint: str = "",
         replies: Mapping[tuple[str, str, str], str] | None = None,
+        lessons: Mapping[tuple[str, str, str], Lesson] | None = None,
         progress: Progress | None = None,
     ) -> Edit:
         """Solves for the edit. The model is left as it was found.
@@ -161,13 +168,19 @@ class SparseWeightEdit:
             fingerprint: identifies the model's weights in the cache.
             replies: the base model's own replies by prompt key, needed for reply positions: each reference prompt's
                 reply is also teacher-forced behind its translations.
+            lessons: refusals in the anchors' languages by prompt key, for the teacher `own-language`.
             progress: called with (stage, done, total).
 
         Raises:
-            ConfigError: a setting does not fit the model.
+            ConfigError: a setting does not fit the model, or lessons are missing.
             DataError, NumericalError, UnsupportedModel: as raised by the parts.
         """
         started = time.monotonic()
+        if self.teacher == "own-language" and not lessons:
+            raise ConfigError(
+                "no anchor has a refusal in its own language, even where the model is told to refuse in it; "
+                "use teacher = 'reference'"
+            )
         fit = _Fit(
             self,
             model,
@@ -175,6 +188,7 @@ class SparseWeightEdit:
             anchors,
             FeatureSource(model, fingerprint, pad_id=tokenizer.pad_token_id or 0, cache=cache, progress=progress),
             replies or {},
+            (lessons or {}) if self.teacher == "own-language" else {},
         )
         edit = fit.solve()
         seconds = {"total": round(time.monotonic() - started, 2), "solve": round(fit.solve_seconds, 2)}
@@ -188,6 +202,7 @@ class SparseWeightEdit:
             "anchor_languages": list(anchors.languages),
             "anchor_pairs": len(anchors.pairs),
             "keep_prompts": len(anchors.keep),
+            "lessons": len(fit.taught),
             **fit.chosen.record(),
             "model_fingerprint": fingerprint,
             "diagnostics": fit.diagnostics,
@@ -207,14 +222,16 @@ class _Fit:
         anchors: Anchors,
         source: FeatureSource,
         replies: Mapping[tuple[str, str, str], str],
+        lessons: Mapping[tuple[str, str, str], Lesson],
     ) -> None:
         self.method = method
         self.model = model
         self.source = source
         self.mlps = locate_mlps(model)
         self.anchors = anchors
-        chats = encode_anchors(tokenizer, anchors, method.positions, replies)
+        chats = encode_anchors(tokenizer, anchors, method.positions, replies, lessons)
         self.reference_of = chats.reference_of
+        self.taught, self.teacher_chats = chats.taught, chats.teachers
         self.reference_chats, self.low_chats, self.keep_chats = chats.reference, chats.low, chats.keep
         self._keep = list(zip(anchors.keep, self.keep_chats, strict=True))
         self.solve_seconds = 0.0
@@ -234,18 +251,30 @@ class _Fit:
         # Neurons and targets are the unedited model's, whatever the propagation.
         matrices = {layer: self._matrices(layer) for layer in self.layers}
         outputs = [matrix.outputs for group in matrices.values() for matrix in group]
-        reference = self.source.rows(self.reference_chats, outputs, self.method.positions, "reference")
+        wanted = self._wanted(outputs)
         if self.method.propagation == "none":
-            return self._solve([m for group in matrices.values() for m in group], reference, Edit({}, {}), 1)
+            return self._solve([m for group in matrices.values() for m in group], wanted, Edit({}, {}), 1)
         blocks = self.mlps[0].block.rpartition(".")[0]
         self.source.states = CarriedStates(self.model, blocks)
         edit = Edit({}, {})
         for index, layer in enumerate(self.layers):
             share = len(self.layers) - index if self.method.propagation == "split" else 1
-            edit = edit + self._solve(matrices[layer], reference, edit, share)
+            edit = edit + self._solve(matrices[layer], wanted, edit, share)
         return edit
 
-    def _solve(self, matrices: Sequence[Matrix], reference: Mapping[Site, Tensor], before: Edit, share: int) -> Edit:
+    def _wanted(self, outputs: Sequence[Site]) -> dict[Site, Tensor]:
+        """What each output should be for each pair, (pairs, positions, width): the teacher's."""
+        positions = self.method.positions
+        wanted = {
+            site: rows[self.reference_of]
+            for site, rows in self.source.rows(self.reference_chats, outputs, positions, "reference").items()
+        }
+        if self.taught:
+            for site, rows in self.source.rows(self.teacher_chats, outputs, positions, "own language").items():
+                wanted[site][self.taught] = rows
+        return wanted
+
+    def _solve(self, matrices: Sequence[Matrix], wanted: Mapping[Site, Tensor], before: Edit, share: int) -> Edit:
         """Solves some matrices from features of the model with `before` applied; the target is divided by `share`."""
         fingerprint = self.source.fingerprint
         with before.applied(self.model):
@@ -264,7 +293,7 @@ class _Fit:
         parameters = dict(self.model.named_parameters())
         for matrix in matrices:
             weight = parameters[matrix.parameter].detach()
-            target = self._target(matrix, low[matrix.outputs], reference[matrix.outputs]) / share
+            target = self._target(matrix, low[matrix.outputs], wanted[matrix.outputs]) / share
             rows = low[matrix.inputs].reshape(-1, low[matrix.inputs].shape[-1])
             solution = self._solve_matrix(matrix, rows.double(), target.double(), keep[matrix.inputs])
             delta = LowRankDelta(
@@ -324,10 +353,11 @@ class _Fit:
             )
         return chosen
 
-    def _target(self, matrix: Matrix, low: Tensor, reference: Tensor) -> Tensor:
+    @staticmethod
+    def _target(matrix: Matrix, low: Tensor, wanted: Tensor) -> Tensor:
         """D, (pairs · positions, changed outputs): what the matrix should add for each row."""
-        paired = reference[self.reference_of]
-        wanted = matrix.activation(paired) if matrix.activation is not None else paired
+        if matrix.activation is not None:
+            wanted = matrix.activation(wanted)
         gap = (wanted - low).reshape(-1, low.shape[-1])
         return gap if matrix.rows is None else gap[:, matrix.rows]
 
