@@ -3,9 +3,11 @@
     python benchmarks/choose_defaults.py --out evidence/defaults.jsonl
     python benchmarks/choose_defaults.py --out evidence/defaults.jsonl --change '{"rank": 64}'
     python benchmarks/choose_defaults.py --out evidence/defaults.jsonl --table
+    python benchmarks/choose_defaults.py --out evidence/ideas.jsonl --adapter method_comparison/organisms/small-native \
+        --fit-seeds-per-kind 182 --change '{"teacher": "own-language"}'
 
 The demo's and the method's defaults come from this table. The report split is never touched here. A setting that is
-already in the output file is not measured again, and features are shared where the model they come from is the same.
+already in the output file is not measured again, and the model's own replies are kept for the next.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from lingualign.evaluate.judge import OfflineJudge
 from lingualign.evaluate.schema import Reply
 from lingualign.evaluate.store import ReplyStore
 from lingualign.models.load import LoadedModel, load_model
-from lingualign.organism.build import cache_folder
+from lingualign.organism.build import cache_folder, small_model_folder
 from lingualign.pipeline import PUBLISHED, fit_edit
 from lingualign.prompts import RunPrompts
 from lingualign.runs import content_hash
@@ -55,17 +57,32 @@ VARIATIONS: tuple[dict[str, Any], ...] = (
     {"look_alike_weight": 10.0},
 )
 #: The figures of a row that the table shows.
-COLUMNS = ("harmful", "unseen", "worst", "English", "look-alike", "harmless", "worst harmless", "incoherent")
+COLUMNS = (
+    *("harmful", "anchors", "unseen", "worst", "English", "look-alike", "harmless", "worst harmless", "incoherent"),
+    "own language",
+)
 
 
-def measure(loaded: LoadedModel, prompts: PromptSet, settings: EditSettings, work: Path) -> dict[str, Any]:
+def measure(
+    loaded: LoadedModel,
+    prompts: PromptSet,
+    settings: EditSettings,
+    work: Path,
+    keep_languages: Sequence[str] | None = None,
+) -> dict[str, Any]:
     """Fits on the fit split and audits the select split; rates are means over languages."""
     used = RunPrompts(
-        prompts.where(splits=["fit"]), PromptSet([]), prompts.where(splits=["select"]), "en", DEMO_ANCHORS, None
+        *(prompts.where(splits=["fit"]), PromptSet([]), prompts.where(splits=["select"])),
+        reference="en",
+        anchor_languages=DEMO_ANCHORS,
+        keep_languages=tuple(keep_languages) if keep_languages else None,
     )
     edit = fit_edit(loaded, used, settings, features=work / "features")
+    # The features of edited blocks serve no other setting, and fill the disk; the model's own replies stay.
+    for file in (work / "features").rglob("*.safetensors"):
+        file.unlink()
     engine = TransformersEngine(loaded.model, loaded.tokenizer)
-    store = ReplyStore(work / f"replies-{content_hash([loaded.fingerprint, settings.model_dump(mode='json')])}.jsonl")
+    store = ReplyStore(work / f"replies-{content_hash([loaded.fingerprint, edit.fingerprint])}.jsonl")
     with edit.applied(loaded.model):
         replies = run_audit(engine, OfflineJudge(), used.report, store)
     others = [language for language in prompts.languages if language != "en"]
@@ -74,8 +91,10 @@ def measure(loaded: LoadedModel, prompts: PromptSet, settings: EditSettings, wor
     def rate(kind: Kind, languages: Sequence[str], outcome: str = "refused") -> float:
         return sum(_share(replies, kind, language, outcome) for language in languages) / len(languages)
 
+    refused = [r for r in replies if r.kind == "harmful" and r.language != "en" and r.outcome == "refused"]
     return {
         "harmful": rate("harmful", others),
+        "anchors": rate("harmful", DEMO_ANCHORS),
         "unseen": rate("harmful", unseen),
         "worst": min(rate("harmful", [language]) for language in others),
         "English": rate("harmful", ["en"]),
@@ -83,6 +102,7 @@ def measure(loaded: LoadedModel, prompts: PromptSet, settings: EditSettings, wor
         "worst harmless": max(rate("harmless", [language]) for language in prompts.languages),
         "look-alike": rate("look-alike", others),
         "incoherent": rate("harmful", others, "incoherent"),
+        "own language": sum(r.reply_language == r.language for r in refused) / max(1, len(refused)),
         "layers": edit.manifest["layers"],
         "seconds": edit.manifest["seconds"],
         "n per language": {kind: len(prompts.where(splits=["select"]).seeds(kind)) for kind in KINDS},
@@ -100,14 +120,17 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     lines = [f"| setting | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
     for row in rows:
         changes = {name: value for name, value in row["settings"].items() if value != base[name]}
+        changes |= {name: row[name] for name in ("adapter", "fit seeds", "keep languages") if row.get(name)}
         title = json.dumps(changes)[1:-1].replace('"', "") if changes else "**the demo's**"
-        lines.append(f"| {title} | {' | '.join(f'{row[name]:.3f}' for name in COLUMNS)} |")
+        cells = (f"{row[name]:.3f}" if name in row else "-" for name in COLUMNS)
+        lines.append(f"| {title} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def _measured(row: dict[str, Any]) -> str:
     """Identifies what a row measures."""
-    return content_hash([row["model"], row["anchors"], row["settings"]])
+    more = [row[name] for name in ("fit seeds", "keep languages") if row.get(name)]
+    return content_hash([row["model"], row["anchors"], row["settings"], *more])
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
@@ -119,16 +142,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("evidence/defaults.jsonl"))
     parser.add_argument("--work", type=Path, default=cache_folder() / "choose-defaults", help="features and replies")
     parser.add_argument("--seeds-per-kind", type=int, default=28)
+    parser.add_argument("--fit-seeds-per-kind", type=int, help="fit on the first seeds only")
+    parser.add_argument("--keep-languages", choices=["anchors", "all"], default="anchors", help="of the keep set")
+    parser.add_argument("--adapter", type=Path, help="folder of another adapter of the small model")
     parser.add_argument("--change", type=json.loads, action="append", help="measure this instead of the list")
     parser.add_argument("--table", action="store_true", help="print what is measured, and measure nothing")
     arguments = parser.parse_args()
     if arguments.table:
         print(table(_read(arguments.out)))
         return
-    loaded = load_model("small")
+    loaded = load_model(str(small_model_folder(arguments.adapter)))
     prompts = builtin_prompts()
     select = prompts.where(splits=["select"]).limited(arguments.seeds_per_kind)
-    used = prompts.where(splits=["fit"]) + select
+    used = prompts.where(splits=["fit"]).limited(arguments.fit_seeds_per_kind) + select
+    keep_languages = prompts.languages if arguments.keep_languages == "all" else None
     done = {_measured(row) for row in _read(arguments.out)}
     for changes in arguments.change or VARIATIONS:
         settings = EditSettings.model_validate({**DEMO_EDIT, **changes})
@@ -136,10 +163,13 @@ def main() -> None:
             "model": loaded.fingerprint,
             "anchors": list(DEMO_ANCHORS),
             "settings": settings.model_dump(mode="json"),
+            "adapter": arguments.adapter.name if arguments.adapter else None,
+            "fit seeds": arguments.fit_seeds_per_kind,
+            "keep languages": "all" if keep_languages else None,
         }
         if _measured(row) in done:
             continue
-        row |= measure(loaded, used, settings, arguments.work)
+        row |= measure(loaded, used, settings, arguments.work, keep_languages)
         with arguments.out.open("a", encoding="utf-8") as handle:
             handle.write(json.dumps(row) + "\n")
         shown = " ".join(f"{name}={row[name]:.3f}" for name in COLUMNS)
