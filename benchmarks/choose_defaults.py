@@ -4,7 +4,7 @@
     python benchmarks/choose_defaults.py --out evidence/defaults.jsonl --change '{"rank": 64}'
     python benchmarks/choose_defaults.py --out evidence/defaults.jsonl --table
     python benchmarks/choose_defaults.py --out evidence/ideas.jsonl --adapter method_comparison/organisms/small-native \
-        --fit-seeds-per-kind 182 --change '{"teacher": "own-language"}'
+        --change '{"teacher": "own-language"}'
 
 The demo's and the method's defaults come from this table. The report split is never touched here. A setting that is
 already in the output file is not measured again, and the model's own replies are kept for the next.
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lingualign.cli.demo import DEMO_ANCHORS, DEMO_EDIT
+from lingualign.cli.demo import DEMO_ANCHORS, DEMO_EDIT, DEMO_FIT_SEEDS_PER_KIND
 from lingualign.config import EditSettings
 from lingualign.data.builtin import builtin_prompts
 from lingualign.data.schema import KINDS, Kind, PromptSet
@@ -142,7 +142,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("evidence/defaults.jsonl"))
     parser.add_argument("--work", type=Path, default=cache_folder() / "choose-defaults", help="features and replies")
     parser.add_argument("--seeds-per-kind", type=int, default=28)
-    parser.add_argument("--fit-seeds-per-kind", type=int, help="fit on the first seeds only")
+    parser.add_argument(
+        "--fit-seeds-per-kind", type=int, default=DEMO_FIT_SEEDS_PER_KIND, help="fit on the first seeds"
+    )
     parser.add_argument("--keep-languages", choices=["anchors", "all"], default="anchors", help="of the keep set")
     parser.add_argument("--adapter", type=Path, help="folder of another adapter of the small model")
     parser.add_argument("--change", type=json.loads, action="append", help="measure this instead of the list")

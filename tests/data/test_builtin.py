@@ -67,10 +67,10 @@ def test_the_later_styles_only_fit() -> None:
         assert Counter(seed["form"] for seed in third) == {"imperative": 168, "question": 38, "context": 18}
 
 
-def test_a_prefix_of_the_fit_split_mixes_styles_and_categories() -> None:
+def test_styles_follow_each_other_each_through_the_categories_in_turn() -> None:
     for kind in ("harmful", "look-alike"):
         fit = [seed for seed in builtin_seeds() if seed["kind"] == kind and seed["split"] == "fit"]
-        assert [_style(seed) for seed in fit] == [1] * 70 + 8 * ([2] * 14 + [3] * 28)
+        assert [_style(seed) for seed in fit] == [1] * 70 + [2] * 112 + [3] * 224
         for start in range(0, len(fit), 14):
             assert len({seed["category"] for seed in fit[start : start + 14]}) == 14
 

@@ -40,8 +40,7 @@ class Seed(TypedDict):
 
 @cache
 def builtin_seeds() -> tuple[Seed, ...]:
-    """The seeds in shipped order: kind, split, style (the second and third take turns), then round-robin over
-    categories, so that a prefix is spread."""
+    """The seeds in shipped order: kind, split, style, then round-robin over categories, so that a prefix is spread."""
     return tuple(cast("Seed", row) for row in _rows("seeds"))
 
 
