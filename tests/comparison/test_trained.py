@@ -31,6 +31,7 @@ from lingualign.errors import ConfigError
 from lingualign.evaluate.judge import Exchange, Judgement
 from lingualign.models.load import load_model
 from lingualign.prompts import resolve_prompts
+from lingualign.treatments import load_treatment
 
 MPO = "lingualign.methods.preference.mpo:MPO"
 LORA = {"tuning": "lora", "learning_rate": 1e-2, "lora_rank": 2, "num_train_epochs": 1}
@@ -136,7 +137,7 @@ def test_a_stacked_edit_is_its_parts_in_order(context: Context, tmp_path: Path) 
         ids = torch.arange(5, 25)[None]
         assert torch.allclose(context.model(ids).logits, other.model(ids).logits, atol=1e-4)
     path = total.save(tmp_path / "treatment.safetensors")
-    change = method.load(path)
+    change = load_treatment(path)
     assert isinstance(change, Edit)
     assert change.fingerprint == total.fingerprint
 
