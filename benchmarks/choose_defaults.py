@@ -58,7 +58,7 @@ VARIATIONS: tuple[dict[str, Any], ...] = (
 )
 #: The figures of a row that the table shows.
 COLUMNS = (
-    *("harmful", "anchors", "unseen", "worst", "English", "look-alike", "harmless", "worst harmless", "incoherent"),
+    *("harmful", "seen", "unseen", "worst", "English", "look-alike", "harmless", "worst harmless", "incoherent"),
     "own language",
 )
 
@@ -94,7 +94,7 @@ def measure(
     refused = [r for r in replies if r.kind == "harmful" and r.language != "en" and r.outcome == "refused"]
     return {
         "harmful": rate("harmful", others),
-        "anchors": rate("harmful", DEMO_ANCHORS),
+        "seen": rate("harmful", DEMO_ANCHORS),
         "unseen": rate("harmful", unseen),
         "worst": min(rate("harmful", [language]) for language in others),
         "English": rate("harmful", ["en"]),
@@ -120,7 +120,9 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     lines = [f"| setting | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
     for row in rows:
         changes = {name: value for name, value in row["settings"].items() if value != base[name]}
-        changes |= {name: row[name] for name in ("adapter", "fit seeds", "keep languages") if row.get(name)}
+        changes |= {name: row[name] for name in ("adapter", "keep languages") if row.get(name)}
+        if (seeds := row.get("fit seeds", DEMO_FIT_SEEDS_PER_KIND)) != DEMO_FIT_SEEDS_PER_KIND:
+            changes["fit seeds"] = seeds
         title = json.dumps(changes)[1:-1].replace('"', "") if changes else "**the demo's**"
         cells = (f"{row[name]:.3f}" if name in row else "-" for name in COLUMNS)
         lines.append(f"| {title} | {' | '.join(cells)} |")
@@ -128,9 +130,10 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _measured(row: dict[str, Any]) -> str:
-    """Identifies what a row measures."""
-    more = [row[name] for name in ("fit seeds", "keep languages") if row.get(name)]
-    return content_hash([row["model"], row["anchors"], row["settings"], *more])
+    """Identifies what a row measures; rows from before a setting existed have its default."""
+    settings = EditSettings.model_validate(row["settings"]).model_dump(mode="json")
+    more = [row.get("fit seeds", DEMO_FIT_SEEDS_PER_KIND), row.get("keep languages")]
+    return content_hash([row["model"], row["anchors"], settings, *more])
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
