@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from lingualign.cli.demo import DEMO_ANCHORS
@@ -48,9 +49,8 @@ def ridge_direction(rows: Tensor, labels: Tensor, ridge: float) -> Tensor:
 
 
 def area(higher: Tensor, lower: Tensor) -> float:
-    """Share of pairs in which a score of `higher` exceeds one of `lower`; half for ties."""
-    difference = higher[:, None] - lower[None, :]
-    return float((difference > 0).double().mean() + 0.5 * (difference == 0).double().mean())
+    """Area under the curve of scores (n,) that should be higher than others (m,)."""
+    return float(roc_auc_score([1] * len(higher) + [0] * len(lower), torch.cat([higher, lower])))
 
 
 def figures(scores: Tensor, prompts: Sequence[Prompt], languages: Sequence[str]) -> dict[str, Any]:

@@ -12,26 +12,12 @@ from typing import TYPE_CHECKING, Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from lingualign.report.plots import AFTER, GRID, INK, MUTED
+from lingualign.report.plots import AFTER, MUTED, STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_STYLE: dict[Any, object] = {
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "text.color": INK,
-    "text.parse_math": False,
-    "axes.edgecolor": GRID,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "grid.color": GRID,
-    "grid.linewidth": 0.6,
-}
+_STYLE: dict[Any, object] = {**STYLE, "xtick.color": MUTED, "ytick.color": MUTED}
 
 
 @dataclass(frozen=True, slots=True)

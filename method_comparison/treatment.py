@@ -13,18 +13,14 @@ from lingualign.config import RunConfig
 from lingualign.data.schema import PromptSet
 from lingualign.edit import Edit
 from lingualign.errors import ConfigError
-from lingualign.evaluate.audit import run_audit
-from lingualign.evaluate.engine import TransformersEngine
 from lingualign.evaluate.judge import Judge
 from lingualign.evaluate.schema import Reply
-from lingualign.evaluate.store import ReplyStore
 from lingualign.events import Progress, silent
 from lingualign.methods.anchors import Anchors
 from lingualign.models.load import LoadedModel
-from lingualign.pipeline import own_replies
+from lingualign.pipeline import fit_replies, own_replies
 from lingualign.plan import Plan
-from lingualign.prompts import RunPrompts, prompts_hash
-from lingualign.runs import content_hash
+from lingualign.prompts import RunPrompts
 
 
 @dataclass(frozen=True)
@@ -113,11 +109,8 @@ class Context:
         """The model's own replies to prompts of the fit split with the judge's verdicts, for methods that learn from
         them: refusals as examples, answers as counterexamples. Generated here, so that they count as the method's
         cost."""
-        engine = TransformersEngine(
-            self.model, self.tokenizer, max_new_tokens=max_new_tokens, batch_size=self.config.audit.batch_size
-        )
-        store = ReplyStore(self.folder / f"replies-{content_hash([prompts_hash(prompts), max_new_tokens])}.jsonl")
-        return run_audit(engine, self.judge, prompts, store, progress=self.progress, stage="judged replies")
+        limits = self.config.audit.model_copy(update={"max_new_tokens": max_new_tokens})
+        return fit_replies(self.loaded, prompts, limits, self.judge, self.folder, self.progress, stage="judged replies")
 
 
 class Method(ABC):

@@ -338,9 +338,9 @@ def fit_edit(
     replies = own_replies(
         loaded, anchors, settings.positions.reply_tokens, features, batch_size=audit.batch_size, progress=progress
     )
-    taught = (
-        refusal_lessons(loaded, anchors, audit, judge, features, progress) if settings.teacher != "reference" else {}
-    )
+    taught = {}
+    if settings.teacher == "own-language":
+        taught = refusal_lessons(loaded, anchors, audit, judge, features, progress)
     return settings.method().fit(
         loaded.model,
         loaded.tokenizer,
@@ -376,10 +376,8 @@ def own_replies(
         return {}
     asked = PromptSet(dict.fromkeys((*anchors.reference_harmful, *anchors.keep)))
     # A token more than is read: some tokens merge when a reply is encoded again.
-    engine = TransformersEngine(loaded.model, loaded.tokenizer, max_new_tokens=reply_tokens + 1, batch_size=batch_size)
-    name = content_hash([loaded.fingerprint, prompts_hash(asked), reply_tokens])
-    store = ReplyStore(folder / f"replies-{name}.jsonl")
-    replies = run_audit(engine, OfflineJudge(), asked, store, progress=progress, stage="own replies")
+    limits = AuditSettings(max_new_tokens=reply_tokens + 1, batch_size=batch_size)
+    replies = fit_replies(loaded, asked, limits, OfflineJudge(), folder, progress, "own replies")
     return {reply.key: reply.text for reply in replies}
 
 
@@ -391,12 +389,26 @@ def refusal_lessons(
     folder: Path,
     progress: Progress = silent,
 ) -> dict[tuple[str, str, str], Lesson]:
-    """The anchors' prompts that the model refuses in their language when it is told to, by key; resumes like an
-    audit."""
+    """The anchors' prompts that the model refuses in their language when it is told to, by key."""
     asked = instructed(low for _, low in anchors.pairs)
-    store = ReplyStore(folder / f"lessons-{content_hash([loaded.fingerprint, prompts_hash(asked), judge.name])}.jsonl")
-    replies = run_audit(audit_engine(loaded, audit), judge, asked, store, progress=progress, stage="lessons")
-    return lessons(asked, replies)
+    return lessons(asked, fit_replies(loaded, asked, audit, judge, folder, progress, "lessons"))
+
+
+def fit_replies(
+    loaded: LoadedModel,
+    prompts: PromptSet,
+    limits: AuditSettings,
+    judge: Judge,
+    folder: Path,
+    progress: Progress,
+    stage: str,
+) -> list[Reply]:
+    """The base model's judged replies to prompts that something is fitted on, kept in `folder`: a killed call goes on
+    from there. Without a system line, as features have none either; of `limits` only the numbers count."""
+    engine = audit_engine(loaded, limits.model_copy(update={"system": None}))
+    name = content_hash([loaded.fingerprint, prompts_hash(prompts), limits.max_new_tokens, judge.name])
+    store = ReplyStore(folder / f"replies-{name}.jsonl")
+    return run_audit(engine, judge, prompts, store, progress=progress, stage=stage)
 
 
 def _search(

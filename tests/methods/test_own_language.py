@@ -6,31 +6,25 @@ from typing import Any
 
 import pytest
 import torch
+from plain_anchors import plain_anchors
 
-from lingualign.data.schema import KINDS, Prompt, PromptSet
+from lingualign.data.schema import Prompt
 from lingualign.errors import ConfigError
 from lingualign.evaluate.schema import Outcome, Reply
 from lingualign.features.collect import Site, collect_rows
 from lingualign.features.positions import Positions
 from lingualign.methods.anchor_chats import encode_anchors
-from lingualign.methods.anchors import Anchors, build_anchors
+from lingualign.methods.anchors import Anchors
 from lingualign.methods.own_language import Lesson, instructed, lessons
 from lingualign.methods.sparse_weight_edit import SparseWeightEdit
 from lingualign.models.locate import locate_mlps
 
-WORDS = ("tea", "bread", "river", "stone", "cloud", "music")
 POSITIONS = Positions(template_tokens=2, reply_tokens=2)
 
 
 @pytest.fixture
 def anchors() -> Anchors:
-    prompts = [
-        Prompt(str(number), language, kind, f"{kind} {language} {word} {number}")
-        for language in ("en", "it")
-        for kind in KINDS
-        for number, word in enumerate(WORDS)
-    ]
-    return build_anchors(PromptSet(prompts), "en", ["it"])
+    return plain_anchors(count=6)
 
 
 @pytest.fixture

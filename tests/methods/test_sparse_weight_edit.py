@@ -7,29 +7,22 @@ from typing import Any
 
 import pytest
 import torch
+from plain_anchors import plain_anchors
 
-from lingualign.data.schema import KINDS, Prompt, PromptSet
 from lingualign.errors import ConfigError
 from lingualign.features.collect import Site, collect_rows
 from lingualign.features.positions import Positions
-from lingualign.methods.anchors import Anchors, build_anchors
+from lingualign.methods.anchors import Anchors
 from lingualign.methods.sparse_weight_edit import SparseWeightEdit
 from lingualign.models.chat import encode_chats
 from lingualign.models.locate import locate_mlps
 
 POSITIONS = Positions(template_tokens=2)
-WORDS = ("tea", "bread", "river", "stone", "cloud", "music", "garden", "winter")
 
 
 @pytest.fixture
 def anchors() -> Anchors:
-    prompts = [
-        Prompt(str(number), language, kind, f"{kind} {language} {word} {WORDS[number - 1]} {number}")
-        for language in ("en", "it")
-        for kind in KINDS
-        for number, word in enumerate(WORDS)
-    ]
-    return build_anchors(PromptSet(prompts), "en", ["it"])
+    return plain_anchors()
 
 
 def _rows(tiny_model: Any, texts: list[str], site: Site) -> torch.Tensor:

@@ -31,8 +31,8 @@ _WIDTH = 7.4
 _ROW = 0.29
 #: Charts show at most this many spectra; a model of many layers would fill pages.
 MOST_SPECTRA = 24
-# Keys are typed Any because matplotlib types them as one of its hundreds of literals.
-_STYLE: dict[Any, object] = {
+#: What all our charts share. Keys are typed Any because matplotlib types them as one of its hundreds of literals.
+STYLE: dict[Any, object] = {
     # Real text: it can be searched, read aloud and weighs little. Labels are Latin, so any sans-serif font will do.
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -41,18 +41,21 @@ _STYLE: dict[Any, object] = {
     "text.parse_math": False,
     "axes.edgecolor": GRID,
     "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+}
+_STYLE: dict[Any, object] = {
+    **STYLE,
     "axes.labelsize": 9,
     "axes.titlesize": 9.5,
     "axes.titleweight": "bold",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
     "axes.spines.left": False,
     "xtick.color": GRID,
     "xtick.labelcolor": MUTED,
     "ytick.color": GRID,
     "ytick.labelcolor": INK,
-    "grid.color": GRID,
-    "grid.linewidth": 0.6,
 }
 
 
