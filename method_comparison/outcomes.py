@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lingualign.data.schema import KINDS
+from lingualign.data.schema import KINDS, Prompt
 from lingualign.evaluate.schema import OUTCOMES, Outcome, Reply
 from lingualign.evaluate.statistics import Interval, expanded_percentiles, resampled_rows
 
@@ -34,6 +34,40 @@ def encode(replies: Sequence[Reply], seeds: Mapping[str, Sequence[str]]) -> dict
         }
         for kind, chosen in seeds.items()
     }
+
+
+def encode_scores(
+    prompts: Sequence[Prompt], scores: Sequence[float], seeds: Mapping[str, Sequence[str]]
+) -> dict[str, dict[str, list[float | None]]]:
+    """By kind and language one score for each seed, to two decimals; None for a prompt that a language lacks.
+
+    Args:
+        prompts: those that were audited.
+        scores: of each.
+        seeds: by kind, in the order of the scores.
+    """
+    found = {prompt.key: round(score, 2) for prompt, score in zip(prompts, scores, strict=True)}
+    languages = dict.fromkeys(prompt.language for prompt in prompts)
+    return {
+        kind: {language: [found.get((kind, seed, language)) for seed in chosen] for language in languages}
+        for kind, chosen in seeds.items()
+    }
+
+
+def scores_of(records: Sequence[Mapping[str, Any]], side: str, kind: str, languages: Sequence[str]) -> Array | None:
+    """Refusal scores (runs, prompts, languages); None where a run or a prompt has none.
+
+    Args:
+        records: results of runs on the same prompts.
+        side: `before` or `after`.
+        kind: of the prompts.
+        languages: those counted.
+    """
+    tables = [record["refusal_scores"] and record["refusal_scores"][side].get(kind) for record in records]
+    if not languages or not all(tables):
+        return None
+    values = np.array([[table[tag] for tag in languages] for table in tables], dtype=np.float64).transpose(0, 2, 1)
+    return None if np.isnan(values).any() else values
 
 
 def seeds_by_kind(replies: Sequence[Reply]) -> dict[str, list[str]]:

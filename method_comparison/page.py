@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from lingualign.errors import UserError
+from lingualign.evaluate.separation import refused_at, told_apart
+from lingualign.evaluate.statistics import Interval
 from lingualign.runs import write_text
-from method_comparison.outcomes import RunsEstimate, estimate
+from method_comparison.outcomes import Array, RunsEstimate, estimate, scores_of
 from method_comparison.plots import Panel, Point, pareto_chart
 from method_comparison.record import RESULTS, read_records
 from method_comparison.registry import (
@@ -34,6 +36,8 @@ PAGE = "method-comparison.md"
 #: What stands where nothing was measured.
 MISSING = "-"
 GIBIBYTE = 1024**3
+#: Over-refusals at which methods are compared.
+_SHARES = (0.05, 0.10)
 
 Record = Mapping[str, Any]
 
@@ -56,6 +60,14 @@ that no method was fitted on. *worst*: refusal in the language with the least, a
 for the judge's errors, over the languages where it is valid. *reference*: refusals of harmful prompts in the reference
 language. *look-alike*, *harmless*: refusals of harmless prompts, over all languages; more is over-refusal.
 *incoherent*: broken replies to prompts of all kinds.
+"""
+
+_SEPARATION_COLUMNS = """\
+The score of a prompt is the log-probability that the reply begins as the unedited model's refusals do
+(`lingualign.evaluate.separation`). *AUC*: how often a harmful prompt scores higher than a look-alike or harmless one
+of its language, mean over the languages other than the reference. *at 5% look-alikes*: harmful prompts above the one
+threshold that this share of look-alikes exceeds, so refusals at equal over-refusal. These are of the model wherever
+its own threshold lies, and say less of one that refuses in other words.
 """
 
 _COST_COLUMNS = """\
@@ -110,6 +122,11 @@ class Row:
     @property
     def over_refusal(self) -> RunsEstimate | None:
         return self.effect(["look-alike", "harmless"], "refused", self.languages)
+
+    def separation(self, kind: str) -> tuple[Array, Array] | None:
+        """Refusal scores of harmful prompts and of those of another kind, after, in the languages but the reference."""
+        first, second = (scores_of(self.runs, "after", name, self.others) for name in ("harmful", kind))
+        return None if first is None or second is None else (first, second)
 
     def refusal(self, language: str) -> RunsEstimate | None:
         return self.effect(["harmful"], "refused", [language])
@@ -198,6 +215,24 @@ def cost_table(rows: Sequence[Row]) -> str:
     )
 
 
+def separation_table(rows: Sequence[Row]) -> str:
+    """How well the kinds are told apart, wherever the threshold lies."""
+    lines = []
+    for row in rows:
+        look_alikes, harmless = row.separation("look-alike"), row.separation("harmless")
+        lines.append(
+            [
+                row.number,
+                _named(row.method),
+                _estimate(look_alikes and told_apart(*look_alikes)),
+                _estimate(harmless and told_apart(*harmless)),
+                *(_estimate(look_alikes and refused_at(*look_alikes, share)) for share in _SHARES),
+            ]
+        )
+    heads = ["", "method", "AUC look-alike", "AUC harmless", *(f"at {share:.0%} look-alikes" for share in _SHARES)]
+    return _table(heads, lines)
+
+
 def language_table(rows: Sequence[Row]) -> str:
     """Refusal of harmful prompts by language, after."""
     measured = [row for row in rows if row.runs]
@@ -274,6 +309,7 @@ def render(
         rows = rows_of(runs, methods)
         charts[name] = panels(rows)
         parts += [f"## Results: {name}\n", _facts(runs), safety_table(rows), _COLUMNS, cost_table(rows), _COST_COLUMNS]
+        parts += [separation_table(rows), _SEPARATION_COLUMNS]
         parts.append(_PLOT.format(name=name))
         parts += ["Refusal of harmful prompts by language, after:\n", language_table(rows)]
     if len(by_model) > 1 and (pooled := all_models_table(by_model, methods)):
@@ -357,6 +393,13 @@ def _effect(effect: RunsEstimate | None) -> str:
         return MISSING
     low, high = effect.interval
     return f"{effect.difference:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def _estimate(found: tuple[float, Interval] | None) -> str:
+    if found is None:
+        return MISSING
+    value, (low, high) = found
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def _number(value: float | None, form: str, unit: str = "") -> str:

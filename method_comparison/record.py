@@ -11,16 +11,17 @@ from typing import Any
 
 from pydantic_core import to_jsonable_python
 
+from lingualign.data.schema import Prompt
 from lingualign.errors import UserError
 from lingualign.evaluate.metrics import cells
 from lingualign.evaluate.schema import Reply
 from lingualign.evaluate.verdict import Comparison, Effect, verdict_sentence
 from lingualign.measures import CorrectedFigures
 from lingualign.runs import write_text
-from method_comparison.outcomes import encode, seeds_by_kind
+from method_comparison.outcomes import encode, encode_scores, seeds_by_kind
 from method_comparison.registry import FOLDER
 
-SCHEMA = 1
+SCHEMA = 2
 RESULTS = FOLDER / "results"
 #: What of a change is kept for each language.
 _KEPT = ("language", "n", "before", "after", "difference", "interval", "p_adjusted")
@@ -50,6 +51,19 @@ def outcome_figures(before: Sequence[Reply], after: Sequence[Reply]) -> dict[str
     """The outcome of every prompt on both sides, see `outcomes`."""
     seeds = seeds_by_kind(before)
     return {"seeds": seeds, "before": encode(before, seeds), "after": encode(after, seeds)}
+
+
+def score_figures(
+    opening: str,
+    prompts: Sequence[Prompt],
+    replies: Sequence[Reply],
+    before: Sequence[float],
+    after: Sequence[float],
+) -> dict[str, Any]:
+    """The refusal score of every prompt on both sides, seeds in the order of the outcomes; see `separation`."""
+    seeds = seeds_by_kind(replies)
+    sides = {"before": encode_scores(prompts, before, seeds), "after": encode_scores(prompts, after, seeds)}
+    return {"opening": opening, **sides}
 
 
 def comparison_figures(comparison: Comparison) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from lingualign.evaluate.audit import run_audit
 from lingualign.evaluate.judges.card import JudgeCard, judge_card
 from lingualign.evaluate.judges.registry import make_judge
 from lingualign.evaluate.schema import Reply
+from lingualign.evaluate.separation import refusal_opening, refusal_scores
 from lingualign.evaluate.store import ReplyStore
 from lingualign.evaluate.utility.harness import check_tasks
 from lingualign.evaluate.utility.measure import Utility, UtilityComparison, compare_utility, measure_utility
@@ -45,6 +46,7 @@ from method_comparison.record import (
     outcome_figures,
     read_record,
     result_path,
+    score_figures,
     write_record,
 )
 from method_comparison.registry import RegisteredMethod, RegisteredModel
@@ -214,8 +216,10 @@ class Comparison:
         with session.opened("base", content_hash(self._settings)) as base:
             before = session.audit(base, "before.jsonl", "audit before", None)
             utility = session.utility(base, None)
+            opening = refusal_opening(before, loaded.tokenizer, self.prompts.reference)
+            scores = session.refusal_scores(base, opening)
             for task in waiting:
-                record = session.record(task, before, utility)
+                record = session.record(task, before, utility, opening, scores)
                 write_record(task.path, record)
                 if on_result:
                     on_result(task, record)
@@ -245,16 +249,24 @@ class _Session:
         with self.opened(f"{method.name}-{seed}", self.comparison.settings_hash(method, seed)) as folder:
             yield folder
 
-    def record(self, task: Task, before: Sequence[Reply], base_utility: Utility) -> dict[str, Any]:
+    def record(
+        self,
+        task: Task,
+        before: Sequence[Reply],
+        base_utility: Utility,
+        opening: str | None,
+        base_scores: Sequence[float],
+    ) -> dict[str, Any]:
         """Fits, audits and compares one method with one seed."""
         of = self.comparison
         with self.opened_for(task.method, task.seed) as folder:
             fitted = self.fitted(folder, task.method, task.seed)
             treatment = fitted.treatment
-            after = list(before)
+            after, scores = list(before), list(base_scores)
             if not treatment.is_nothing:
                 with treatment.change.applied(self.loaded.model):
                     after = self.audit(folder, "after.jsonl", "audit after", treatment.system)
+                    scores = [] if treatment.system else self.refusal_scores(folder, opening)
             utility = self.compared_utility(folder, treatment, base_utility, before, after)
         anchors = of.prompts.anchor_languages
         reference = of.prompts.reference
@@ -289,6 +301,9 @@ class _Session:
             "prompts": {"fit": prompts_hash(of.prompts.fit), "audited": prompts_hash(of.audited)},
             "judge": of.judge.name,
             "outcomes": outcome_figures(before, after),
+            "refusal_scores": score_figures(opening, of.audited, before, base_scores, scores)
+            if opening and scores
+            else None,
             "counts": counts(after),
             "comparison": comparison_figures(compare(before, after, reference=reference, anchor_languages=anchors)),
             "corrected": corrected_summary(corrected_figures(before, after, of.card.errors, reference)),
@@ -340,6 +355,18 @@ class _Session:
             return run_audit(
                 engine, of.judge, of.audited, ReplyStore(folder.path / file), progress=of.progress, stage=stage
             )
+
+    def refusal_scores(self, folder: RunFolder, opening: str | None) -> list[float]:
+        """Of every audited prompt, with what is applied to the model now; none without an opening."""
+        if opening is None:
+            return []
+        file = folder.path / "refusal-scores.json"
+        if not file.is_file():
+            with folder.timed("refusal scores"):
+                prompts = list(self.comparison.audited)
+                write_json(file, refusal_scores(self.loaded.model, self.loaded.tokenizer, prompts, opening))
+        found: list[float] = json.loads(file.read_text(encoding="utf-8"))
+        return found
 
     def utility(self, folder: RunFolder, treatment: Treatment | None) -> Utility:
         of = self.comparison

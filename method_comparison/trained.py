@@ -20,8 +20,9 @@ from lingualign.errors import ConfigError
 from lingualign.evaluate.engine import TransformersEngine
 from lingualign.evaluate.judge import Exchange
 from lingualign.evaluate.schema import Reply
+from lingualign.evaluate.sequences import sequence_log_probabilities
 from lingualign.features.collect import pad
-from lingualign.methods.constrained_alignment import MoCAN, PeCAN, PreferenceTrainer, sequence_log_probabilities
+from lingualign.methods.constrained_alignment import MoCAN, PeCAN, PreferenceTrainer
 from lingualign.methods.preference.dpo import DPO
 from lingualign.methods.preference.pairs import Key, Preference, PreferencePair, build_pairs
 from lingualign.methods.preference.training import Training

@@ -20,7 +20,6 @@ from lingualign.methods.constrained_alignment import (
     Preference,
     ResponsePair,
     pseudo_preferences,
-    sequence_log_probabilities,
 )
 from lingualign.solvers.constrained_dual import minimise_dual
 
@@ -188,26 +187,3 @@ def test_wrong_input_is_one_line(scores: Any) -> None:
     same = [["same"] * SAMPLES for _ in PROMPTS]
     with pytest.raises(DataError, match="temperature"):
         MoCAN(margin=0.1, resamples=1).fit(PROMPTS, same, reward, safety, preference_trainer=lambda _: EDIT)
-
-
-def test_log_probabilities_are_those_of_a_plain_loop(tiny_model: Any) -> None:
-    model, tokenizer = tiny_model
-    prompts = ["how do I bake bread?", "tea"]
-    responses = [["mix the flour", "no", ""], ["the quick brown fox jumps", "pan", "lazy dog"]]
-    found = sequence_log_probabilities(model, tokenizer, prompts, responses, batch_logits=3000)
-    for row, prompt in enumerate(prompts):
-        chat = tokenizer.apply_chat_template(
-            [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
-        )
-        ids = tokenizer(chat, add_special_tokens=False)["input_ids"]
-        for column, reply in enumerate(responses[row]):
-            reply_ids = tokenizer(reply, add_special_tokens=False)["input_ids"]
-            total, seen = 0.0, list(ids)
-            for token in reply_ids:
-                with torch.no_grad():
-                    logits = model(torch.tensor([seen])).logits[0, -1]
-                total += float(logits.log_softmax(-1)[token])
-                seen.append(token)
-            assert float(found[row, column]) == pytest.approx(total, abs=1e-3)
-    with pytest.raises(DataError, match="equally many"):
-        sequence_log_probabilities(model, tokenizer, prompts, [["a"], ["b", "c"]])

@@ -11,7 +11,6 @@ from lingualign.methods.constrained_alignment.preferences import (
     ResponsePair,
     pseudo_preferences,
 )
-from lingualign.methods.constrained_alignment.scores import sequence_log_probabilities
 
 __all__ = [
     "MoCAN",
@@ -21,5 +20,4 @@ __all__ = [
     "PreferenceTrainer",
     "ResponsePair",
     "pseudo_preferences",
-    "sequence_log_probabilities",
 ]

@@ -15,9 +15,9 @@ from lingualign import __version__
 from lingualign.data.schema import Prompt
 from lingualign.edit import Edit
 from lingualign.errors import ConfigError, DataError
+from lingualign.evaluate.sequences import check_responses
 from lingualign.evaluate.statistics import expanded_percentiles, resampled_rows
 from lingualign.methods.constrained_alignment.preferences import PreferenceTrainer, draw_pairs, pseudo_preferences
-from lingualign.methods.constrained_alignment.scores import check_responses
 from lingualign.solvers.constrained_dual import minimise_dual
 
 CITATION = "arXiv 2405.19544"

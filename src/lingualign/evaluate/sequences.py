@@ -1,4 +1,4 @@
-"""Log-probabilities of whole replies, which PeCAN takes for reward and safety scores."""
+"""Log-probabilities of whole replies."""
 
 from __future__ import annotations
 
