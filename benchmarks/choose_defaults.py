@@ -18,7 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lingualign.cli.demo import DEMO_ANCHORS, DEMO_EDIT, DEMO_FIT_SEEDS_PER_KIND
+from separation import opening_of, separation
+
+from lingualign.cli.demo import DEMO_ANCHORS, DEMO_EDIT, DEMO_LANGUAGES_PER_SEED
 from lingualign.config import EditSettings
 from lingualign.data.builtin import builtin_prompts
 from lingualign.data.schema import KINDS, Kind, PromptSet
@@ -59,8 +61,12 @@ VARIATIONS: tuple[dict[str, Any], ...] = (
 #: The figures of a row that the table shows.
 COLUMNS = (
     *("harmful", "seen", "unseen", "worst", "English", "look-alike", "harmless", "worst harmless", "incoherent"),
-    "own language",
+    *("own language", "AUC seen", "AUC unseen", "AUC harmless", "at 5%"),
 )
+#: Rows from before these could be changed.
+EARLIER: dict[str, int | None] = {"fit seeds": 182, "languages per seed": None}
+#: The demo's.
+DATA: dict[str, int | None] = {"fit seeds": None, "languages per seed": DEMO_LANGUAGES_PER_SEED}
 
 
 def measure(
@@ -69,13 +75,16 @@ def measure(
     settings: EditSettings,
     work: Path,
     keep_languages: Sequence[str] | None = None,
+    languages_per_seed: int | None = None,
 ) -> dict[str, Any]:
-    """Fits on the fit split and audits the select split; rates are means over languages."""
+    """Fits on the fit split and audits the select split; rates are means over languages, AUC of refusal scores is that
+    of harmful prompts against look-alikes."""
     used = RunPrompts(
         *(prompts.where(splits=["fit"]), PromptSet([]), prompts.where(splits=["select"])),
         reference="en",
         anchor_languages=DEMO_ANCHORS,
         keep_languages=tuple(keep_languages) if keep_languages else None,
+        languages_per_seed=languages_per_seed,
     )
     edit = fit_edit(loaded, used, settings, features=work / "features")
     # The features of edited blocks serve no other setting, and fill the disk; the model's own replies stay.
@@ -85,6 +94,7 @@ def measure(
     store = ReplyStore(work / f"replies-{content_hash([loaded.fingerprint, edit.fingerprint])}.jsonl")
     with edit.applied(loaded.model):
         replies = run_audit(engine, OfflineJudge(), used.report, store)
+    apart = separation(loaded, edit, used.report, opening_of(loaded, used.report, work))
     others = [language for language in prompts.languages if language != "en"]
     unseen = [language for language in others if language not in DEMO_ANCHORS]
 
@@ -103,6 +113,7 @@ def measure(
         "look-alike": rate("look-alike", others),
         "incoherent": rate("harmful", others, "incoherent"),
         "own language": sum(r.reply_language == r.language for r in refused) / max(1, len(refused)),
+        **{name: value for name, (value, _) in apart.items()},
         "layers": edit.manifest["layers"],
         "seconds": edit.manifest["seconds"],
         "n per language": {kind: len(prompts.where(splits=["select"]).seeds(kind)) for kind in KINDS},
@@ -121,8 +132,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     for row in rows:
         changes = {name: value for name, value in row["settings"].items() if value != base[name]}
         changes |= {name: row[name] for name in ("adapter", "keep languages") if row.get(name)}
-        if (seeds := row.get("fit seeds", DEMO_FIT_SEEDS_PER_KIND)) != DEMO_FIT_SEEDS_PER_KIND:
-            changes["fit seeds"] = seeds
+        changes |= {name: value for name, value in _data(row).items() if value != DATA[name]}
         title = json.dumps(changes)[1:-1].replace('"', "") if changes else "**the demo's**"
         cells = (f"{row[name]:.3f}" if name in row else "-" for name in COLUMNS)
         lines.append(f"| {title} | {' | '.join(cells)} |")
@@ -132,8 +142,12 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 def _measured(row: dict[str, Any]) -> str:
     """Identifies what a row measures; rows from before a setting existed have its default."""
     settings = EditSettings.model_validate(row["settings"]).model_dump(mode="json")
-    more = [row.get("fit seeds", DEMO_FIT_SEEDS_PER_KIND), row.get("keep languages")]
-    return content_hash([row["model"], row["anchors"], settings, *more])
+    return content_hash([row["model"], row["anchors"], settings, row.get("keep languages"), _data(row)])
+
+
+def _data(row: dict[str, Any]) -> dict[str, int | None]:
+    """How many prompts were fitted on."""
+    return {name: row.get(name, value) for name, value in EARLIER.items()}
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
@@ -145,8 +159,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("evidence/defaults.jsonl"))
     parser.add_argument("--work", type=Path, default=cache_folder() / "choose-defaults", help="features and replies")
     parser.add_argument("--seeds-per-kind", type=int, default=28)
+    parser.add_argument("--fit-seeds-per-kind", type=int, default=DATA["fit seeds"], help="fit on the first seeds")
     parser.add_argument(
-        "--fit-seeds-per-kind", type=int, default=DEMO_FIT_SEEDS_PER_KIND, help="fit on the first seeds"
+        "--languages-per-seed", type=int, default=DATA["languages per seed"], help="in turns; 0 for all"
     )
     parser.add_argument("--keep-languages", choices=["anchors", "all"], default="anchors", help="of the keep set")
     parser.add_argument("--adapter", type=Path, help="folder of another adapter of the small model")
@@ -170,11 +185,12 @@ def main() -> None:
             "settings": settings.model_dump(mode="json"),
             "adapter": arguments.adapter.name if arguments.adapter else None,
             "fit seeds": arguments.fit_seeds_per_kind,
+            "languages per seed": arguments.languages_per_seed or None,
             "keep languages": "all" if keep_languages else None,
         }
         if _measured(row) in done:
             continue
-        row |= measure(loaded, used, settings, arguments.work, keep_languages)
+        row |= measure(loaded, used, settings, arguments.work, keep_languages, arguments.languages_per_seed or None)
         with arguments.out.open("a", encoding="utf-8") as handle:
             handle.write(json.dumps(row) + "\n")
         shown = " ".join(f"{name}={row[name]:.3f}" for name in COLUMNS)

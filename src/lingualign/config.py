@@ -48,6 +48,8 @@ class PromptSettings(_Settings):
         languages: audited languages; by default all that the sources have.
         anchor_languages: languages whose harmful prompts the edit is fitted on; by default all but the reference.
         keep_languages: languages of the keep set; by default the anchors' and the reference.
+        languages_per_seed: fit on each seed in only this many of the languages, in turns: with many seeds as good, and
+            faster.
         seeds_per_kind: audit only the first seeds of each kind.
         fit_seeds_per_kind: fit on only the first seeds of each kind.
         select_seeds_per_kind: where layers are chosen on the select split, audit only the first seeds of each kind.
@@ -57,6 +59,7 @@ class PromptSettings(_Settings):
     languages: Languages | None = None
     anchor_languages: Languages | None = None
     keep_languages: Languages | None = None
+    languages_per_seed: int | None = Field(default=None, ge=1)
     seeds_per_kind: int | None = Field(default=None, ge=1)
     fit_seeds_per_kind: int | None = Field(default=None, ge=2)
     select_seeds_per_kind: Annotated[int | None, BeforeValidator(_none)] = Field(default=14, ge=1)

@@ -553,6 +553,7 @@ def _fit_fingerprint(config: RunConfig, prompts: RunPrompts) -> dict[str, str]:
         "reference language": prompts.reference,
         "anchor languages": ", ".join(prompts.anchor_languages),
         "keep languages": ", ".join(prompts.keep_languages or ()) or "as the anchors",
+        "languages per seed": str(prompts.languages_per_seed or "all"),
         "fit prompts": prompts_hash(prompts.fit),
         "seed": str(config.seed),
     }

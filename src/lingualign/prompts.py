@@ -26,6 +26,7 @@ class RunPrompts:
         reference: tag of the reference language.
         anchor_languages: languages the edit is fitted on, the reference left out.
         keep_languages: languages of the keep set, or None for the anchors' and the reference.
+        languages_per_seed: in how many of these languages each seed is fitted on, in turns; None for all.
         warnings: one line for each known or found overlap between sources, or between what is fitted on and reported.
     """
 
@@ -35,6 +36,7 @@ class RunPrompts:
     reference: str
     anchor_languages: tuple[str, ...]
     keep_languages: tuple[str, ...] | None
+    languages_per_seed: int | None = None
     warnings: tuple[str, ...] = ()
 
     def anchors(self) -> Anchors:
@@ -43,7 +45,9 @@ class RunPrompts:
         Raises:
             DataError: there is no pair or no keep prompt, or a pair is incomplete.
         """
-        return build_anchors(self.fit, self.reference, self.anchor_languages, self.keep_languages)
+        return build_anchors(
+            *(self.fit, self.reference, self.anchor_languages, self.keep_languages, self.languages_per_seed)
+        )
 
 
 def prompts_hash(prompts: PromptSet) -> str:
@@ -87,6 +91,7 @@ def resolve_prompts(config: RunConfig) -> RunPrompts:
         reference=reference,
         anchor_languages=tuple(language for language in anchor_languages if language != reference),
         keep_languages=settings.keep_languages,
+        languages_per_seed=settings.languages_per_seed,
         warnings=(*overlap_warnings(names), *_leaks(fit, report)),
     )
 

@@ -143,6 +143,19 @@ class SparseWeightEdit:
         if solver == "dual" and null_space is not None:
             raise ConfigError("the hard null space needs second moments; use solver='primal' with null_space")
 
+    def aim(self, site: Site, low: Tensor, wanted: Tensor, anchors: Anchors) -> Tensor:
+        """What an output should gain for each pair, (pairs, positions, width): the teacher's less the present one.
+        Other aims override this (benchmarks/ideas.py).
+
+        Args:
+            site: which output.
+            low: the present outputs for the anchors, (pairs, positions, width).
+            wanted: the teacher's for the same.
+            anchors: the pairs, in the order of the rows.
+        """
+        del site, anchors
+        return wanted - low
+
     def settings(self) -> dict[str, Any]:
         """All parameters as plain values."""
         return {**{k: v for k, v in vars(self).items() if k != "positions"}, "positions": asdict(self.positions)}
@@ -353,12 +366,11 @@ class _Fit:
             )
         return chosen
 
-    @staticmethod
-    def _target(matrix: Matrix, low: Tensor, wanted: Tensor) -> Tensor:
+    def _target(self, matrix: Matrix, low: Tensor, wanted: Tensor) -> Tensor:
         """D, (pairs · positions, changed outputs): what the matrix should add for each row."""
         if matrix.activation is not None:
             wanted = matrix.activation(wanted)
-        gap = (wanted - low).reshape(-1, low.shape[-1])
+        gap = self.method.aim(matrix.outputs, low, wanted, self.anchors).reshape(-1, low.shape[-1])
         return gap if matrix.rows is None else gap[:, matrix.rows]
 
     def _keep_features(self, inputs: Sequence[Site]) -> Mapping[Site, Tensor | Moments]:

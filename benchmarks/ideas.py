@@ -1,0 +1,185 @@
+"""Ideas for a better closed form that are no settings of the method, measured by refusal scores on the *select* split.
+
+    python benchmarks/ideas.py --out evidence/closed-form-ideas.json
+    python benchmarks/ideas.py --out evidence/closed-form-ideas.json --only "mean shift"
+    python benchmarks/ideas.py --out evidence/closed-form-ideas.json --table
+
+Each is fitted with the demo's prompts and settings. Refusal scores (`lingualign.evaluate.separation`) say whether an
+idea leaves the trade-off curve or only moves along it: areas under the curve of harmful prompts against look-alikes and
+harmless ones, and refusals at the threshold that 5% of look-alikes pass. Nothing is generated but the replies that the
+fit reads. An idea that is already in the output file is not measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from separation import opening_of, separation
+from torch import Tensor
+
+from lingualign.cli.demo import DEMO_ANCHORS, DEMO_EDIT, DEMO_LANGUAGES_PER_SEED
+from lingualign.config import EditSettings
+from lingualign.data.builtin import builtin_prompts
+from lingualign.data.schema import KINDS, PromptSet
+from lingualign.edit import Edit
+from lingualign.features.collect import Site
+from lingualign.hardware import hardware_line
+from lingualign.methods.anchors import Anchors, build_anchors
+from lingualign.methods.sparse_weight_edit import SparseWeightEdit
+from lingualign.models.load import LoadedModel, load_model
+from lingualign.organism.build import cache_folder
+from lingualign.pipeline import own_replies
+from lingualign.runs import write_json
+
+
+class MeanShift(SparseWeightEdit):
+    """Every pair is aimed at the mean change over all pairs, position by position."""
+
+    def aim(self, site: Site, low: Tensor, wanted: Tensor, anchors: Anchors) -> Tensor:
+        gap = super().aim(site, low, wanted, anchors)
+        return gap.mean(0, keepdim=True).expand_as(gap)
+
+
+class LanguagesAlone(SparseWeightEdit):
+    """What is aimed at has no part in the space that the means of the languages span, so that a reply stays in its
+    language."""
+
+    def aim(self, site: Site, low: Tensor, wanted: Tensor, anchors: Anchors) -> Tensor:
+        gap = super().aim(site, low, wanted, anchors)
+        tags = [other.language for _, other in anchors.pairs]
+        means = torch.stack(
+            [wanted.mean((0, 1))]
+            + [low[[row for row, tag in enumerate(tags) if tag == name]].mean((0, 1)) for name in anchors.languages]
+        )
+        basis = torch.linalg.svd(means - means.mean(0), full_matrices=False)[2][: len(means) - 1]
+        return gap - gap @ basis.T @ basis
+
+
+class LeadingDifferences(SparseWeightEdit):
+    """What is aimed at lies in the eight leading directions of the change, so that what differs from prompt to prompt
+    is left out."""
+
+    def aim(self, site: Site, low: Tensor, wanted: Tensor, anchors: Anchors) -> Tensor:
+        gap = super().aim(site, low, wanted, anchors)
+        flat = gap.reshape(-1, gap.shape[-1])
+        basis = torch.linalg.eigh(flat.T @ flat)[1][:, -8:]
+        return gap @ basis @ basis.T
+
+
+def weakest_twice(anchors: Anchors) -> Anchors:
+    """Pairs of the languages that the base model refuses least in (bn, ja, ko, th; select split) count twice."""
+    again = [pair for pair in anchors.pairs if pair[1].language in ("bn", "ja", "ko", "th")]
+    return Anchors((*anchors.pairs, *again), anchors.keep, anchors.reference)
+
+
+#: Method, what differs from the demo's settings, what is done to the anchors, and in how many languages a seed is.
+Idea = tuple[type[SparseWeightEdit], dict[str, Any], Callable[[Anchors], Anchors] | None, int | None]
+IDEAS: Mapping[str, Idea] = {
+    "the demo's": (SparseWeightEdit, {}, None, DEMO_LANGUAGES_PER_SEED),
+    "each seed in one language": (SparseWeightEdit, {}, None, 1),
+    "each seed in three languages": (SparseWeightEdit, {}, None, 3),
+    "each seed in all languages": (SparseWeightEdit, {}, None, None),
+    "mean shift": (MeanShift, {}, None, DEMO_LANGUAGES_PER_SEED),
+    "languages left alone": (LanguagesAlone, {}, None, DEMO_LANGUAGES_PER_SEED),
+    "eight leading differences": (LeadingDifferences, {}, None, DEMO_LANGUAGES_PER_SEED),
+    "weakest languages twice": (SparseWeightEdit, {}, weakest_twice, DEMO_LANGUAGES_PER_SEED),
+    "hard null space as well": (SparseWeightEdit, {"null_space": 0.01}, None, DEMO_LANGUAGES_PER_SEED),
+    "rank 16": (SparseWeightEdit, {"rank": 16}, None, DEMO_LANGUAGES_PER_SEED),
+    "no rank constraint": (SparseWeightEdit, {"rank": None}, None, DEMO_LANGUAGES_PER_SEED),
+    "prompt mean too": (
+        SparseWeightEdit,
+        {"positions": {"prompt_mean": True}},
+        None,
+        DEMO_LANGUAGES_PER_SEED,
+    ),
+    "blocks 5 to 15": (SparseWeightEdit, {"layers": list(range(5, 16))}, None, DEMO_LANGUAGES_PER_SEED),
+    "strength 0.8": (SparseWeightEdit, {"strength": 0.8}, None, DEMO_LANGUAGES_PER_SEED),
+    "strength 1.25": (SparseWeightEdit, {"strength": 1.25}, None, DEMO_LANGUAGES_PER_SEED),
+}
+COLUMNS = (
+    "pairs",
+    "keep",
+    "seconds",
+    "AUC seen",
+    "AUC unseen",
+    "AUC harmless",
+    "at 5%",
+    "at 5%, seen",
+    "at 5%, unseen",
+)
+
+
+def fitted(loaded: LoadedModel, fit: PromptSet, idea: Idea, work: Path) -> tuple[Edit, Anchors]:
+    """The edit of an idea, and what it was fitted on."""
+    method, changes, prepare, languages_per_seed = idea
+    settings = EditSettings.model_validate({**DEMO_EDIT, **changes})
+    anchors = build_anchors(fit, "en", DEMO_ANCHORS, languages_per_seed=languages_per_seed)
+    if prepare is not None:
+        anchors = prepare(anchors)
+    replies = own_replies(loaded, anchors, settings.positions.reply_tokens, work)
+    made = method(**vars(settings.method()))
+    edit = made.fit(loaded.model, loaded.tokenizer, anchors, fingerprint=loaded.fingerprint, replies=replies)
+    return edit, anchors
+
+
+def measure(loaded: LoadedModel, idea: Idea | None, work: Path) -> dict[str, Any]:
+    """What `separation` says, with 95% intervals; of the unedited model without an idea."""
+    prompts = builtin_prompts()
+    select = prompts.where(splits=["select"])
+    opening = opening_of(loaded, select, work)
+    edit, row = Edit({}, {}), {}
+    if idea is not None:
+        started = time.monotonic()
+        edit, anchors = fitted(loaded, prompts.where(splits=["fit"]), idea, work)
+        row = {"pairs": len(anchors.pairs), "keep": len(anchors.keep), "seconds": round(time.monotonic() - started)}
+    for name, (value, interval) in separation(loaded, edit, select, opening).items():
+        row[name] = {"value": value, "interval": interval}
+    return {**row, "n per language": {kind: len(select.seeds(kind)) for kind in KINDS}}
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """The rows as Markdown."""
+    lines = [f"| idea | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
+    for name, row in found["ideas"].items():
+        lines.append(f"| {name} | {' | '.join(_cell(row.get(column)) for column in COLUMNS)} |")
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict):
+        low, high = value["interval"]
+        return f"{value['value']:.3f} [{low:.3f}, {high:.3f}]"
+    return "-" if value is None else str(value)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("evidence/closed-form-ideas.json"))
+    parser.add_argument("--work", type=Path, default=cache_folder() / "ideas", help="the model's own replies")
+    parser.add_argument("--only", action="append", help="measure these")
+    parser.add_argument("--table", action="store_true", help="print what is measured, and measure nothing")
+    arguments = parser.parse_args()
+    found: dict[str, Any] = {"model": "small", "split": "select", "hardware": hardware_line("cpu"), "ideas": {}}
+    if arguments.out.is_file():
+        found = json.loads(arguments.out.read_text(encoding="utf-8"))
+    if not arguments.table:
+        arguments.work.mkdir(parents=True, exist_ok=True)
+        loaded = load_model("small")
+        wanted: dict[str, Idea | None] = {"no edit": None, **IDEAS}
+        for name, idea in wanted.items():
+            if name in found["ideas"] or (arguments.only and name not in arguments.only):
+                continue
+            found["ideas"][name] = measure(loaded, idea, arguments.work)
+            write_json(arguments.out, found)
+            print(name, "done", flush=True)
+    print(table(found))
+
+
+if __name__ == "__main__":
+    main()
