@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from method_comparison.outcomes import crossed_bootstrap, estimate, indicators
-from method_comparison.record import outcome_figures
+from method_comparison.outcomes import crossed_bootstrap, estimate, indicators, scores_of
+from method_comparison.record import outcome_figures, score_figures
 
-from lingualign.data.schema import Kind
+from lingualign.data.schema import Kind, Prompt
 from lingualign.evaluate.schema import Outcome, Reply
 from lingualign.evaluate.statistics import clustered_bootstrap
 from lingualign.evaluate.verdict import compare
@@ -90,3 +90,27 @@ def test_the_interval_covers_when_runs_and_prompts_both_vary() -> None:
         low, high = crossed_bootstrap(values, samples=300, seed=trial)
         covered += low <= 0.3 <= high
     assert covered / 200 > 0.9
+
+
+def test_scores_come_back_by_run_prompt_and_language() -> None:
+    replies = audit(0, 0.5)
+    prompts = [Prompt(one.seed_id, one.language, one.kind, "") for one in replies]
+    scores = [-float(place) for place in range(len(prompts))]
+    runs = [
+        {"refusal_scores": score_figures("No", prompts, replies, scores, [score + shift for score in scores])}
+        for shift in (0.0, 0.5)
+    ]
+    found = scores_of(runs, "after", "harmful", ["ja", "th"])
+    assert found is not None
+    assert found.shape == (2, 12, 2)
+    assert found[1, 3].tolist() == [scores[3 * 3 + 2] + 0.5, scores[3 * 3 + 1] + 0.5]
+    assert scores_of([*runs, {"refusal_scores": None}], "after", "harmful", ["ja"]) is None
+    assert scores_of(runs, "after", "look-alike", ["ja"]) is None
+
+
+def test_a_missing_translation_leaves_no_scores() -> None:
+    replies = audit(0, 0.5)
+    prompts = [Prompt(one.seed_id, one.language, one.kind, "") for one in replies][:-1]
+    figures = score_figures("No", prompts, replies, [0.0] * len(prompts), [0.0] * len(prompts))
+    assert scores_of([{"refusal_scores": figures}], "after", "harmless", ["ja"]) is None
+    assert scores_of([{"refusal_scores": figures}], "after", "harmless", ["th"]) is not None
