@@ -9,7 +9,7 @@ from lingualign.cli import options as o
 #: Audited seeds of each kind; None for all of the report split.
 DEMO_SEEDS_PER_KIND: int | None = None
 #: Languages in which each seed is fitted on, in turns: as good as all, in half of the time (docs/method-notes.md).
-DEMO_LANGUAGES_PER_SEED: int | None = 3
+DEMO_LANGUAGES_PER_SEED: int | None = 2
 #: Languages the edit is fitted on; Indonesian, Swahili, Spanish and German are left to show what carries over.
 DEMO_ANCHORS = ("zh", "vi", "ja", "th", "bn", "he", "ar", "ko", "it")
 #: Harmless seeds whose perplexity and divergence are measured: all 60 would take two minutes more.
