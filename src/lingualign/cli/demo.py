@@ -15,7 +15,7 @@ DEMO_ANCHORS = ("zh", "vi", "ja", "th", "bn", "he", "ar", "ko", "it")
 #: Harmless seeds whose perplexity and divergence are measured: all 60 would take two minutes more.
 DEMO_UTILITY_SEEDS = 15
 #: Settings of the edit that differ from the method's defaults, chosen on the select split (docs/choosing-defaults.md).
-DEMO_EDIT: dict[str, Any] = {"layers": [9, 10, 11, 12, 13, 14, 15]}
+DEMO_EDIT: dict[str, Any] = {"layers": [9, 10, 11, 12, 13, 14, 15], "keep_weight": 20.0}
 
 
 def demo(
