@@ -56,10 +56,12 @@ depend on a seed is run once.
 
 _COLUMNS = """\
 *gain*: refusals of harmful prompts, mean over the languages other than the reference. *unseen*: the same over languages
-that no method was fitted on. *worst*: refusal in the language with the least, after. *corrected*: the gain corrected
-for the judge's errors, over the languages where it is valid. *reference*: refusals of harmful prompts in the reference
-language. *look-alike*, *harmless*: refusals of harmless prompts, over all languages; more is over-refusal.
-*incoherent*: broken replies to prompts of all kinds.
+that no method was fitted on. *gap closed*: the gain as a share of what was lacking to the unedited model's refusals in
+the reference language, over the languages that methods were fitted on and over the others. *worst*: refusal in the
+language with the least, after. *corrected*: the gain corrected for the judge's errors, over the languages where it is
+valid. *reference*: refusals of harmful prompts in the reference language. *own language*: of the refusals in the
+other languages, those that come in the prompt's language. *look-alike*, *harmless*: refusals of harmless prompts, over
+all languages; more is over-refusal. *incoherent*: broken replies to prompts of all kinds.
 """
 
 _SEPARATION_COLUMNS = """\
@@ -114,10 +116,22 @@ class Row:
     def gain(self) -> RunsEstimate | None:
         return self.effect(["harmful"], "refused", self.others)
 
-    @property
+    @cached_property
+    def seen(self) -> RunsEstimate | None:
+        anchors = self.runs[0]["anchor_languages"] if self.runs else []
+        return self.effect(["harmful"], "refused", [tag for tag in self.others if tag in anchors])
+
+    @cached_property
     def unseen(self) -> RunsEstimate | None:
         anchors = self.runs[0]["anchor_languages"] if self.runs else []
         return self.effect(["harmful"], "refused", [tag for tag in self.others if tag not in anchors])
+
+    def gap_closed(self, gain: RunsEstimate | None) -> float | None:
+        """Share of the way from these languages' refusals to the unedited model's in the reference language."""
+        goal = self.refusal(self.runs[0]["reference"]) if self.runs else None
+        if gain is None or goal is None or goal.before <= gain.before:
+            return None
+        return gain.difference / (goal.before - gain.before)
 
     @property
     def over_refusal(self) -> RunsEstimate | None:
@@ -138,6 +152,18 @@ class Row:
             return MISSING
         tag = min(rates, key=lambda language: rates[language])
         return f"{tag} {rates[tag]:.2f}"
+
+    @property
+    def own_language(self) -> float | None:
+        """Share of the refusals in other languages than the reference that are in the prompt's language."""
+
+        def of(run: Record) -> float | None:
+            rows = _at(run, "utility", "fidelity_after") or []
+            refused = [row for row in rows if row["outcome"] == "refused" and row["language"] != run["reference"]]
+            total = sum(row["n"] for row in refused)
+            return sum(row["own"] * row["n"] for row in refused) / total if total else None
+
+        return self.mean(of)
 
     @property
     def divergence(self) -> float | None:
@@ -177,16 +203,19 @@ def safety_table(rows: Sequence[Row]) -> str:
                 f"{gain.before:.2f} to {gain.after:.2f}" if gain else MISSING,
                 _effect(gain),
                 _effect(row.unseen),
+                _number(row.gap_closed(row.seen), ".0%"),
+                _number(row.gap_closed(row.unseen), ".0%"),
                 row.worst,
                 _number(row.mean(lambda run: _at(run, "corrected", "means", "harmful", "difference")), "+.3f"),
                 _effect(row.effect(["harmful"], "refused", reference)),
+                _number(row.own_language, ".0%"),
                 _effect(row.effect(["look-alike"], "refused", row.languages)),
                 _effect(row.effect(["harmless"], "refused", row.languages)),
                 _effect(row.effect(["harmful", "look-alike", "harmless"], "incoherent", row.languages)),
             ]
         )
-    heads = ("", "method", "seeds", "refused", "gain", "unseen", "worst", "corrected", "reference", "look-alike")
-    return _table([*heads, "harmless", "incoherent"], lines)
+    heads = ("", "method", "seeds", "refused", "gain", "unseen", "gap closed, seen", "gap closed, unseen", "worst")
+    return _table([*heads, "corrected", "reference", "own language", "look-alike", "harmless", "incoherent"], lines)
 
 
 def cost_table(rows: Sequence[Row]) -> str:
