@@ -29,6 +29,7 @@ from lingualign.errors import UnsupportedModel
 from lingualign.export.checkpoint import export_checkpoint, weight_files
 from lingualign.features.collect import Site, collect_rows
 from lingualign.features.positions import Positions
+from lingualign.methods.alpha_edit import Memit
 from lingualign.methods.anchors import Anchors, build_anchors
 from lingualign.methods.sparse_weight_edit import Family, SparseWeightEdit
 from lingualign.models.chat import encode_chats
@@ -36,6 +37,7 @@ from lingualign.models.coverage import coverage
 from lingualign.models.load import causal_class
 from lingualign.models.locate import locate_mlps
 from lingualign.models.matrices import MlpMatrices, MlpMatrix
+from lingualign.models.projections import locate_projections
 
 GOLDEN = Path(__file__).with_name("architectures.json")
 RENEW = bool(os.environ.get("LINGUALIGN_RENEW_GOLDEN"))
@@ -156,7 +158,9 @@ CASES: dict[str, Case] = {
     "Phi-3": Case("phi3", inner=("gate_up_proj",)),
     # Phi-4 is Phi-3 to transformers, with groups of queries and rotary embeddings on a part of each head.
     "Phi-4": Case("phi3", {"num_key_value_heads": 1, "partial_rotary_factor": 0.5}, inner=("gate_up_proj",)),
-    "GPT-2": Case("gpt2", {"n_positions": 512, "n_inner": INNER}, blocks="transformer.h", inner=("c_fc",), down="c_proj"),
+    "GPT-2": Case(
+        "gpt2", {"n_positions": 512, "n_inner": INNER}, blocks="transformer.h", inner=("c_fc",), down="c_proj"
+    ),
     "OLMo 2": Case("olmo2"),
     "Granite": Case("granite", {"residual_multiplier": 0.22}),
     "DeepSeek-V3": Case("deepseek_v3", DEEPSEEK, mixtures={1: "shared_experts", 2: "shared_experts"}),
@@ -302,8 +306,11 @@ def test_located(built: Built) -> None:
         for matrix in (*mlp.matrices, *mlp.routed):
             shape = tuple(parameters[matrix.parameter].shape[-2:])
             rows, columns = shape[::-1] if matrix.transposed else shape
-            assert (columns, matrix.in_width) == (matrix.in_width, columns)
-            assert matrix.first_row + matrix.out_width <= rows
+            assert columns == matrix.in_width
+            # A fused tensor holds gate and up, each in its own half.
+            halves = len([other for other in (*mlp.matrices, *mlp.routed) if other.parameter == matrix.parameter])
+            assert rows == halves * matrix.out_width
+            assert matrix.first_row == (matrix.out_width if halves == 2 and matrix.role == "up" else 0)
 
 
 def test_coverage_gives_every_matrix_of_every_block_a_role(built: Built) -> None:
@@ -408,6 +415,27 @@ def test_selected_neurons_alone_change(built: Built, family: Family) -> None:
         if family == "paper":
             dense = dense[matrix.first_row : matrix.first_row + matrix.out_width]
         assert int((dense.abs().amax(dim=0 if family == "output" else 1) > 0).sum()) == mlp.inner_size // 3
+
+
+@pytest.mark.parametrize("name", ["GPT-2", "Llama 4"])
+def test_other_editors_of_the_output_matrix_move_it_too(name: str, tokenizer: Any) -> None:
+    """AlphaEdit's relatives read and write the same places: a transposed weight, and the output of a mixture."""
+    model = CASES[name].build(len(tokenizer))
+    mlp = locate_mlps(model)[1]
+    edit = Memit(mom2_update_weight=1e-6, layers=[1], positions=POSITIONS).fit(model, tokenizer, anchors())
+    assert set(edit.deltas) == CASES[name].tensors(1, "output")
+    reference, low = (encode_chats(tokenizer, [pair[side].text for pair in anchors().pairs]) for side in (0, 1))
+    site = Site(mlp.output, "output")
+    wanted, before = (collect_rows(model, chats, [site], POSITIONS)[site] for chats in (reference, low))
+    with edit.applied(model):
+        after = collect_rows(model, low, [site], POSITIONS)[site]
+    assert (wanted - after).norm() < 0.1 * (wanted - before).norm()
+
+
+@pytest.mark.parametrize("name", ["GPT-2", "Phi-3", "Llama 4"])
+def test_methods_that_score_neurons_of_plain_layers_refuse_others(name: str, tokenizer: Any) -> None:
+    with pytest.raises(UnsupportedModel, match="is no dense MLP with a linear layer for each of gate, up and down"):
+        locate_projections(CASES[name].build(len(tokenizer)), ("gate", "up", "down"))
 
 
 # What is refused

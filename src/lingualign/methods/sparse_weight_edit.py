@@ -335,9 +335,7 @@ class _Fit:
             # Neurons are the columns of the output matrix: their activations are its inputs.
             inputs = Site(down.module, "input")
             columns = self._select(inputs, slice(0, down.in_width))
-            return [
-                Matrix(down.parameter, inputs, Site(mlp.output, "output"), None, columns, layer, down.transposed)
-            ]
+            return [Matrix(down.parameter, inputs, Site(mlp.output, "output"), None, columns, layer, down.transposed)]
         if mlp.routed:
             raise UnsupportedModel(
                 f"{mlp.mlp} is a mixture of experts, where the family 'paper' would change the shared expert's neurons "

@@ -175,9 +175,7 @@ def _experts(block: nn.Module, path: str, hidden_size: int) -> dict[str, tuple[M
     return found
 
 
-def _mixture(
-    model: nn.Module, block: str, place: str, routed: tuple[MlpMatrix, ...], hidden_size: int
-) -> MlpMatrices:
+def _mixture(model: nn.Module, block: str, place: str, routed: tuple[MlpMatrix, ...], hidden_size: int) -> MlpMatrices:
     """The mixture around the routed experts at `place`, with its shared expert if it has a plain one."""
     path = place.rpartition(".")[0]
     mixture = model.get_submodule(path)
@@ -218,22 +216,19 @@ def locate_blocks(model: nn.Module) -> tuple[str, nn.ModuleList, int]:
     config: Any = getattr(model, "config", None)
     text_config = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
     hidden_size = getattr(text_config, "hidden_size", None)
-    decoder = model.get_decoder() if hasattr(model, "get_decoder") else model
+    decoder: Any = model.get_decoder() if hasattr(model, "get_decoder") else model  # type: ignore[operator]
     prefix = next((path for path, module in model.named_modules() if module is decoder), "")
     lists: dict[str, nn.ModuleList] = {}
     for name, module in decoder.named_modules(prefix=prefix):
         # Lists within a block, such as experts, are its own affair.
         if isinstance(module, nn.ModuleList) and not any(name.startswith(f"{outer}.") for outer in lists):
             lists[name] = module
-    lists = {
-        name: module
-        for name, module in lists.items()
-        if len(module) == getattr(text_config, "num_hidden_layers", None) and not is_attention(module[0])
-    }
+    count = getattr(text_config, "num_hidden_layers", None)
+    lists = {name: module for name, module in lists.items() if len(module) == count}
     if not isinstance(hidden_size, int) or len(lists) != 1:
         raise UnsupportedModel(
-            f"{type(model).__name__} has {len(lists) or 'no'} list{'s' * (len(lists) > 1)} of transformer blocks in its "
-            "text decoder where one is needed; lingualign edits decoder-only transformers from Hugging Face"
+            f"{type(model).__name__} has {len(lists) or 'no'} list{'s' * (len(lists) > 1)} of transformer blocks in "
+            "its text decoder, which must have one; lingualign edits decoder-only transformers from Hugging Face"
         )
     path, blocks = next(iter(lists.items()))
     return path, blocks, hidden_size
@@ -265,8 +260,8 @@ def locate_mlps(model: nn.Module) -> list[MlpMatrices]:
         if len(found) != 1:
             kinds = sorted({type(child).__name__ for child in block.modules() if child is not block})
             raise UnsupportedModel(
-                f"block {block_path} of {type(model).__name__} holds {len(found)} MLPs or mixtures of experts where one "
-                f"is needed (modules: {', '.join(kinds[:8])}); this architecture is not supported"
+                f"block {block_path} of {type(model).__name__} holds {len(found)} MLPs or mixtures of experts where "
+                f"one is needed (modules: {', '.join(kinds[:8])}); this architecture is not supported"
             )
         for matrix in found[0].matrices:
             owner = owners.setdefault(id(model.get_parameter(matrix.parameter)), matrix.parameter)

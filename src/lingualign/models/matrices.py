@@ -97,4 +97,6 @@ def require_editable(mlps: list[MlpMatrices]) -> None:
         UnsupportedModel: so it is; the line names the first block's mixture.
     """
     if all(mlp.obstacle is not None for mlp in mlps):
-        raise UnsupportedModel(f"{mlps[0].obstacle}, and neither do the other blocks; steer the residual stream instead")
+        raise UnsupportedModel(
+            f"{mlps[0].obstacle}, and no other block can be edited; steer the residual stream instead"
+        )
