@@ -141,7 +141,9 @@ def test_experts_are_found_and_nothing_is_said_to_be_editable(model_type: str) -
         with pytest.raises(UnsupportedModel, match=reason) as caught:
             _ = mlp.down
         assert "\n" not in str(caught.value)
-    with pytest.raises(UnsupportedModel, match=rf"^model\.layers\.0\.mlp.*{reason}, and no other block can be edited"):
+    with pytest.raises(
+        UnsupportedModel, match=rf"^model\.layers\.0\.mlp.*{reason}.*, and no other block can be edited"
+    ):
         require_editable(located)
 
 
@@ -173,6 +175,33 @@ def test_lists_of_experts() -> None:
     assert [len(mlp.routed) for mlp in located] == [12, 12]
     assert located[0].routed[-1].module == "model.layers.0.mlp.experts.3.down_proj"
     assert located[0].output == "model.layers.0.mlp"
+
+
+@pytest.mark.parametrize(
+    ("place", "second", "reason"),
+    [
+        ("model.layers.0", False, r"the routed experts model\.layers\.0\.experts are no mixture of their own"),
+        ("model.layers.0.mlp", True, r"model\.layers\.0\.mlp holds 2 MLPs beside its routed experts"),
+    ],
+)
+def test_mixtures_of_another_build_cannot_be_edited(place: str, second: bool, reason: str) -> None:
+    """Experts beside the rest of the block, as in Gemma 4, and a mixture with two shared experts."""
+    model = tiny("llama", num_hidden_layers=1)
+    block = model.get_submodule("model.layers.0")
+    dense = block.mlp
+    if second:
+        block.mlp = nn.Module()
+        block.mlp.first, block.mlp.second = copy.deepcopy(dense), copy.deepcopy(dense)
+    model.get_submodule(place).experts = nn.ModuleList([copy.deepcopy(dense) for _ in range(4)])
+    with pytest.raises(UnsupportedModel, match=reason):
+        require_editable(locate_mlps(model))
+
+
+def test_three_dimensional_weights_that_are_no_experts_are_an_error_by_name() -> None:
+    model = tiny("llama")
+    model.get_submodule("model.layers.1").register_parameter("odd", nn.Parameter(torch.zeros(2, 5, 7)))
+    with pytest.raises(UnsupportedModel, match=r"^model\.layers\.1 holds three-dimensional weights \[\(2, 5, 7\)\]"):
+        locate_mlps(model)
 
 
 def test_blocks_that_share_weights_are_refused() -> None:

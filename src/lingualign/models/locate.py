@@ -158,7 +158,7 @@ def _experts(block: nn.Module, path: str, hidden_size: int) -> dict[str, tuple[M
     for name, module in block.named_modules():
         if mixture_size(module) is None:
             continue
-        place = f"{path}.{name}"
+        place = f"{path}.{name}" if name else path
         if isinstance(module, nn.ModuleList):
             parts = [_dense(child, f"{place}.{index}", hidden_size) for index, child in enumerate(module)]
             if all(part is not None for part in parts):
@@ -177,7 +177,7 @@ def _experts(block: nn.Module, path: str, hidden_size: int) -> dict[str, tuple[M
 
 def _mixture(model: nn.Module, block: str, place: str, routed: tuple[MlpMatrix, ...], hidden_size: int) -> MlpMatrices:
     """The mixture around the routed experts at `place`, with its shared expert if it has a plain one."""
-    path = place.rpartition(".")[0]
+    path = block if place == block else place.rpartition(".")[0]
     mixture = model.get_submodule(path)
     size = mixture_size(model.get_submodule(place))
     inside = _dense_inside(mixture, path, hidden_size)
