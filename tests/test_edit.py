@@ -16,6 +16,7 @@ from torch import nn
 
 from lingualign.edit import CONFIG_MARK, Edit, LowRankDelta, tensor_fingerprint
 from lingualign.errors import ConfigError, FingerprintMismatch, UnsupportedModel, UserError
+from lingualign.tensor_file import read_tensors
 
 DOWN, GATE, UP = (f"model.layers.1.mlp.{part}_proj.weight" for part in ("down", "gate", "up"))
 
@@ -59,20 +60,28 @@ def snapshot(model: nn.Module) -> dict[str, torch.Tensor]:
 
 @settings(max_examples=50, deadline=None)
 @given(
-    data=st.data(), height=st.integers(1, 9), width=st.integers(1, 9), rank=st.integers(0, 4), seed=st.integers(0, 99)
+    data=st.data(),
+    height=st.integers(1, 9),
+    width=st.integers(1, 9),
+    rank=st.integers(0, 4),
+    seed=st.integers(0, 99),
+    transposed=st.booleans(),
 )
 def test_only_declared_rows_and_columns_change_by_the_dense_delta(
-    data: st.DataObject, height: int, width: int, rank: int, seed: int
+    data: st.DataObject, height: int, width: int, rank: int, seed: int, transposed: bool
 ) -> None:
     def index(size: int) -> torch.Tensor | None:
         chosen = data.draw(st.none() | st.sets(st.integers(0, size - 1)))
         return None if chosen is None else torch.tensor(sorted(chosen), dtype=torch.long)
 
     rows, columns = index(height), index(width)
-    delta = random_delta((height, width), rank, rows, columns, seed)
+    delta = replace(random_delta((height, width), rank, rows, columns, seed), transposed=transposed)
     weight = torch.randn(height, width, generator=torch.Generator().manual_seed(seed + 1))
     before = weight.clone()
-    delta.add_to(weight)
+    stored = weight.T.contiguous() if transposed else weight
+    assert delta.stored_shape == tuple(stored.shape)
+    delta.add_to(stored)
+    weight = stored.T if transposed else stored
     torch.testing.assert_close(weight, before + delta.dense(), rtol=1e-5, atol=1e-5)
     free = torch.ones(height, width, dtype=torch.bool)
     grid_rows = torch.arange(height) if rows is None else rows
@@ -239,6 +248,25 @@ def test_save_and_load(tiny_model: tuple[Any, Any], tmp_path: Path) -> None:
             assert (mine is None and theirs is None) or torch.equal(mine, theirs)
     total = edit + edit
     assert torch.equal(Edit.load(total.save(path)).deltas[DOWN].dense(), total.deltas[DOWN].dense())
+
+
+def test_transposed_weights_survive_files_and_sums(tmp_path: Path) -> None:
+    model = nn.Module()
+    model.register_parameter("conv", nn.Parameter(torch.zeros(5, 4)))
+    delta = replace(random_delta((4, 5), seed=1), transposed=True)
+    edit = Edit({"conv": delta}, {"conv": tensor_fingerprint(model.get_parameter("conv"))})
+    loaded = Edit.load((edit + edit.scaled(0.5)).save(tmp_path / "edit.safetensors"))
+    with loaded.applied(model):
+        torch.testing.assert_close(model.get_parameter("conv").detach(), 1.5 * delta.dense().T)
+    assert edit.fingerprint != replace(edit, deltas={"conv": replace(delta, transposed=False)}).fingerprint
+
+
+def test_files_from_before_transposed_weights_are_read(tiny_model: tuple[Any, Any], tmp_path: Path) -> None:
+    edit = make_edit(tiny_model[0])
+    tensors, metadata = read_tensors(edit.save(tmp_path / "edit.safetensors"), remedy="")
+    del metadata["transposed"]
+    save_file(tensors, tmp_path / "old.safetensors", metadata)
+    assert Edit.load(tmp_path / "old.safetensors").fingerprint == edit.fingerprint
 
 
 def test_damaged_missing_and_foreign_files_are_refused_in_one_line(tiny_model: tuple[Any, Any], tmp_path: Path) -> None:

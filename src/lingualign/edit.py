@@ -42,6 +42,7 @@ class LowRankDelta:
         shape: (d_out, d_in) of the whole matrix.
         rows: indices of the changed rows, or None for all.
         columns: indices of the changed columns, or None for all.
+        transposed: whether the weight is stored (d_in, d_out), as GPT-2's is; all else here is of W itself.
     """
 
     out_factor: Tensor
@@ -49,6 +50,12 @@ class LowRankDelta:
     shape: tuple[int, int]
     rows: Tensor | None = None
     columns: Tensor | None = None
+    transposed: bool = False
+
+    @property
+    def stored_shape(self) -> tuple[int, int]:
+        """Shape of the weight as the model and its checkpoint keep it."""
+        return (self.shape[1], self.shape[0]) if self.transposed else self.shape
 
     @property
     def rank(self) -> int:
@@ -73,9 +80,11 @@ class LowRankDelta:
         return out_factor @ in_factor.T
 
     def add_to(self, weight: Tensor) -> None:
-        """Adds ΔW in place: float32 sum, one rounding to the weight's dtype, and only declared rows and columns are
-        written."""
+        """Adds ΔW in place to a weight as it is stored: float32 sum, one rounding to the weight's dtype, and only
+        declared rows and columns are written."""
         device = weight.device
+        if self.transposed:
+            weight = weight.T
         block = (self.out_factor @ self.in_factor.T).to(device)
         if self.rows is None and self.columns is None:
             # The same sum without index tensors or a copy of the weight.
@@ -112,6 +121,8 @@ class Edit:
                     digest.update(f"{tuple(part.shape)}".encode())
                     digest.update(part.contiguous().numpy().tobytes())
                 digest.update(b";")
+            if delta.transposed:
+                digest.update(b"transposed;")
         return digest.hexdigest()[:16]
 
     # Arithmetic
@@ -145,7 +156,10 @@ class Edit:
                 )
             left, right = deltas[name].full_factors(), delta.full_factors()
             deltas[name] = LowRankDelta(
-                torch.cat([left[0], right[0]], 1), torch.cat([left[1], right[1]], 1), delta.shape
+                torch.cat([left[0], right[0]], 1),
+                torch.cat([left[1], right[1]], 1),
+                delta.shape,
+                transposed=delta.transposed,
             )
         return Edit(deltas, {**self.base, **other.base}, {"sum_of": [dict(self.manifest), dict(other.manifest)]})
 
@@ -175,9 +189,9 @@ class Edit:
                     "use the edit's own base model"
                 )
             parameter = parameters[name]
-            if tuple(parameter.shape) != tuple(delta.shape):
+            if tuple(parameter.shape) != delta.stored_shape:
                 raise UnsupportedModel(
-                    f"the edit expects {name} of shape {tuple(delta.shape)}, the model has "
+                    f"the edit expects {name} of shape {delta.stored_shape}, the model has "
                     f"{tuple(parameter.shape)}; use the edit's own base model"
                 )
             if tensor_fingerprint(parameter) != self.base[name]:
@@ -235,6 +249,7 @@ class Edit:
         metadata = {
             "format": f"lingualign-edit-{FORMAT_VERSION}",
             "shapes": json.dumps({name: list(delta.shape) for name, delta in self.deltas.items()}),
+            "transposed": json.dumps([name for name, delta in self.deltas.items() if delta.transposed]),
             "base": json.dumps(dict(self.base)),
             "manifest": json.dumps(dict(self.manifest), ensure_ascii=False),
         }
@@ -254,6 +269,8 @@ class Edit:
             raise UserError(
                 f"{path} is not a lingualign edit of format {FORMAT_VERSION}; make it again with `lingualign edit`"
             )
+        # Files of earlier versions know no transposed weights.
+        transposed = json.loads(metadata.get("transposed", "[]"))
         deltas = {
             name: LowRankDelta(
                 tensors[f"{name}:out_factor"],
@@ -261,6 +278,7 @@ class Edit:
                 (shape[0], shape[1]),
                 tensors.get(f"{name}:rows"),
                 tensors.get(f"{name}:columns"),
+                transposed=name in transposed,
             )
             for name, shape in json.loads(metadata["shapes"]).items()
         }

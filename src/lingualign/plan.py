@@ -21,8 +21,10 @@ from lingualign.evaluate.statistics import minimum_detectable_difference
 from lingualign.hardware import GIBIBYTE, check_device, free_disk, free_memory, hardware_line
 from lingualign.layer_search import candidate_windows
 from lingualign.models.chat import encode_chats
-from lingualign.models.load import SMALL_MODEL, default_device, resolve_precision
-from lingualign.models.locate import MlpMatrices, locate_mlps
+from lingualign.models.coverage import Coverage, coverage
+from lingualign.models.load import SMALL_MODEL, causal_class, default_device, resolve_precision
+from lingualign.models.locate import locate_mlps
+from lingualign.models.matrices import MlpMatrices, require_editable
 from lingualign.prompts import RunPrompts
 
 Job = Literal["run", "audit", "edit", "verify"]
@@ -41,6 +43,7 @@ class Plan:
         hardware: the machine in one line.
         blocks: number of transformer blocks.
         matched: the MLP matrices of every block.
+        coverage: every matrix of every block by role.
         edited_blocks: number of blocks the edit changes.
         languages: audited languages.
         report_prompts, anchor_pairs, keep_prompts: numbers of prompts.
@@ -62,6 +65,7 @@ class Plan:
     hardware: str
     blocks: int
     matched: tuple[MlpMatrices, ...]
+    coverage: Coverage
     edited_blocks: int
     languages: tuple[str, ...]
     report_prompts: int
@@ -104,7 +108,8 @@ def make_plan(config: RunConfig, prompts: RunPrompts, out: Path, job: Job = "run
 
     Raises:
         UserError: the model cannot be found.
-        UnsupportedModel: its MLPs cannot be found, or it has no chat template.
+        UnsupportedModel: its MLPs cannot be found, or no block can be edited where the job does, or it has no chat
+            template.
     """
     device = config.device or default_device()
     check_device(device)
@@ -113,6 +118,8 @@ def make_plan(config: RunConfig, prompts: RunPrompts, out: Path, job: Job = "run
     if job in ("run", "edit"):
         refuse_edited(model)
     mlps = locate_mlps(model)
+    if job in ("run", "edit"):
+        require_editable(mlps)
     text = model.config.get_text_config()
     parameters = sum(parameter.numel() for parameter in model.parameters())
     embeddings = text.vocab_size * text.hidden_size
@@ -191,6 +198,7 @@ def make_plan(config: RunConfig, prompts: RunPrompts, out: Path, job: Job = "run
         hardware=hardware_line(device),
         blocks=len(mlps),
         matched=tuple(mlps),
+        coverage=coverage(model),
         edited_blocks=edited,
         languages=prompts.report.languages,
         report_prompts=len(audited),
@@ -228,7 +236,7 @@ def refuse_edited(model: Any) -> None:
 def _skeleton(name: str) -> tuple[Any, Any]:
     """The model without weights and its tokenizer."""
     from accelerate import init_empty_weights
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
     source = name
     if name == SMALL_MODEL:
@@ -240,9 +248,8 @@ def _skeleton(name: str) -> tuple[Any, Any]:
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
         with init_empty_weights():
-            model = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]  # transformers leaves it untyped
-                AutoConfig.from_pretrained(source)
-            )
+            config = AutoConfig.from_pretrained(source)
+            model = causal_class(config).from_config(config)
         # Moving to the meta device unties shared embeddings; counted twice they would double the small model.
         model.tie_weights()
     except (OSError, ValueError) as error:

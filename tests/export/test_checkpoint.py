@@ -168,7 +168,7 @@ def test_unedited_weights_in_other_formats_stay_behind(source: Path, edit: Edit,
     assert not {name for name in names if name.endswith((".bin", ".pth", ".gguf")) or "consolidated" in name}
 
 
-@pytest.mark.parametrize("prefix", ["", "language_model.model."])
+@pytest.mark.parametrize("prefix", ["", "language_model.model.", "transformer."])
 def test_stored_names_without_or_with_another_wrapper_are_found(
     source: Path, edit: Edit, tmp_path: Path, prefix: str
 ) -> None:

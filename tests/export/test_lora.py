@@ -76,6 +76,29 @@ def test_peft_gives_the_logits_of_the_applied_edit(
     assert len({name for name, _ in adapted.named_parameters() if "lora_A" in name}) == len(edit.deltas)
 
 
+def test_peft_reads_weights_that_are_stored_transposed(tmp_path: Path) -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(
+        GPT2Config(vocab_size=60, n_embd=16, n_layer=2, n_head=2, n_inner=24, bos_token_id=1, eos_token_id=2)
+    ).eval()
+    name = "transformer.h.1.mlp.c_proj.weight"
+    generator = torch.Generator().manual_seed(3)
+    delta = LowRankDelta(
+        torch.randn(16, 2, generator=generator), torch.randn(24, 2, generator=generator), (16, 24), transposed=True
+    )
+    edit = Edit({name: delta}, {name: tensor_fingerprint(model.get_parameter(name))}, {"method": "test"})
+    ids = torch.arange(5, 45).reshape(2, 20)
+    with torch.no_grad():
+        before = model(ids).logits
+        with edit.applied(model):
+            expected = model(ids).logits
+        adapted = peft.PeftModel.from_pretrained(model, str(export_lora(edit, tmp_path / "adapter", "base")))
+        assert float((expected - before).abs().max()) > 1e-3
+        torch.testing.assert_close(adapted(ids).logits, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_files(tiny_model: tuple[Any, Any], tmp_path: Path) -> None:
     edit = random_edit(tiny_model[0], EDITS["output"])
     out = export_lora(edit, tmp_path / "adapter", 'someone/"odd" name')

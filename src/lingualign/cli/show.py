@@ -35,14 +35,19 @@ def parse_gates(texts: Sequence[str] | None) -> list[Gate]:
 
 def plan_lines(plan: Plan) -> list[str]:
     """Hardware, model, matched modules, and what the run needs."""
-    first = plan.matched[0]
+    dense = [mlp for mlp in plan.matched if not mlp.routed]
+    mixtures = plan.blocks - len(dense)
+    first = (dense or plan.matched)[0]
+    matched = [f"{len(dense)} MLPs of {'/'.join([*first.inner, 'down'])}"] if dense else []
+    matched += [f"{mixtures} mixtures of experts"] if mixtures else []
     total = duration(sum(plan.seconds.values()))
     stages = ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in plan.seconds.items())
     lines = [
         f"Hardware  {plan.hardware}",
         f"Model     {plan.model}: {plan.architecture}, {_count(plan.parameters)} parameters, {plan.dtype}",
-        f"Matched   {plan.blocks} MLPs of {'/'.join([*first.inner, 'down'])} in {plan.blocks} blocks, "
+        f"Matched   {' and '.join(matched)} in {plan.blocks} blocks, "
         f"hidden {first.hidden_size}, inner {first.inner_size}",
+        *(f"{'Covers' if index == 0 else '':<10}{line}" for index, line in enumerate(plan.coverage.lines())),
     ]
     if plan.report_prompts:
         lines.append(

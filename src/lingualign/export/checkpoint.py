@@ -40,7 +40,7 @@ _WEIGHTS_NOT_EDITED = (
 )
 _NOT_COPIED = (*_WEIGHTS_NOT_EDITED, "*.safetensors", _INDEX, ".git", ".cache")
 #: Leading parts of a parameter's name that differ between a checkpoint and the model class it is loaded into.
-_WRAPPERS = {"model", "language_model"}
+_WRAPPERS = {"model", "language_model", "transformer"}
 
 
 @dataclass(frozen=True)
@@ -146,11 +146,11 @@ def _find(stored: Mapping[str, StoredTensor], edit: Edit) -> dict[str, StoredTen
                 f"{name} is stored as {tensor.dtype}, which cannot be edited; use the checkpoint that is not quantised"
             )
         if (
-            tensor.shape != tuple(delta.shape)
+            tensor.shape != delta.stored_shape
             or prod(tensor.shape) * _DTYPES[tensor.dtype].itemsize != tensor.stop - tensor.start
         ):
             raise UnsupportedModel(
-                f"the edit expects {name} of shape {tuple(delta.shape)}, the checkpoint has {tensor.shape}; "
+                f"the edit expects {name} of shape {delta.stored_shape}, the checkpoint has {tensor.shape}; "
                 "use the edit's own base model"
             )
         if tensor_fingerprint(tensor.read()) != edit.base[name]:

@@ -35,6 +35,8 @@ def export_lora(edit: Edit, out: Path, base_model_name: str) -> Path:
     """
     ranks: dict[str, int] = {}
     tensors: dict[str, Tensor] = {}
+    # PEFT reads one flag for all modules; models mix no two ways of storing a linear layer.
+    transposed = any(delta.transposed for delta in edit.deltas.values())
     for name, delta in edit.deltas.items():
         module, separator, leaf = name.rpartition(".")
         if not separator or leaf != "weight":
@@ -64,7 +66,7 @@ def export_lora(edit: Edit, out: Path, base_model_name: str) -> Path:
         "target_modules": sorted(ranks),
         "lora_dropout": 0.0,
         "bias": "none",
-        "fan_in_fan_out": False,
+        "fan_in_fan_out": transposed,
         "use_rslora": False,
         "modules_to_save": None,
     }

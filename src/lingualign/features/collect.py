@@ -109,7 +109,9 @@ def stream_features(
         rows: dict[Site, Tensor] = {}
 
         def keep(site: Site, value: Tensor, rows: dict[Site, Tensor] = rows, selection: Tensor = selection) -> None:
-            rows[site] = (selection @ value.detach().float()).cpu()
+            # Mixtures of experts run on tokens in a row, without the batch's axis.
+            value = value.detach().reshape(*selection.shape[::2], value.shape[-1])
+            rows[site] = (selection @ value.float()).cpu()
             if len(rows) == len(sites):
                 raise _AllSitesSeenError
 

@@ -29,6 +29,7 @@ from lingualign.methods.anchors import Anchors
 from lingualign.methods.controls import frobenius
 from lingualign.methods.layers import choose_layers
 from lingualign.models.locate import locate_mlps
+from lingualign.models.matrices import require_editable
 from lingualign.solvers.low_rank import Solution
 
 Batches = Literal["all", "language"]
@@ -110,6 +111,7 @@ class KeyValueEdit(ABC):
         chats = encode_anchors(tokenizer, anchors, self.positions, replies or {})
         source = FeatureSource(model, fingerprint, pad_id=tokenizer.pad_token_id or 0, cache=cache, progress=progress)
         mlps = locate_mlps(model)
+        require_editable(mlps)
         chosen = choose_layers(
             self.layers,
             self.layer_count,
@@ -120,12 +122,14 @@ class KeyValueEdit(ABC):
         )
         layers = chosen.layers
         inputs = {layer: Site(mlps[layer].down, "input") for layer in layers}
-        outputs = {layer: Site(mlps[layer].down, "output") for layer in layers}
+        outputs = {layer: Site(mlps[layer].output, "output") for layer in layers}
         values = source.rows(chats.reference, list(outputs.values()), self.positions, "reference")
         kept = source.moments(chats.keep, list(inputs.values()), self.positions, "keep set")
         solvers = {layer: self.prepare(kept[inputs[layer]].gram) for layer in layers}
-        weights = {layer: model.get_parameter(f"{mlps[layer].down}.weight") for layer in layers}
-        base = {layer: tensor_fingerprint(weight) for layer, weight in weights.items()}
+        matrices = {layer: mlps[layer].down_matrix for layer in layers}
+        stored = {layer: model.get_parameter(matrix.parameter) for layer, matrix in matrices.items()}
+        base = {layer: tensor_fingerprint(weight) for layer, weight in stored.items()}
+        weights = {layer: weight.T if matrices[layer].transposed else weight for layer, weight in stored.items()}
         past = {layer: torch.zeros(0, mlps[layer].inner_size, dtype=torch.float64) for layer in layers}
         edit = Edit({}, {})
         diagnostics: list[dict[str, Any]] = []
@@ -145,8 +149,9 @@ class KeyValueEdit(ABC):
                     solution.out_factor.float().contiguous(),
                     solution.in_factor.float().contiguous(),
                     (weights[layer].shape[0], weights[layer].shape[1]),
+                    transposed=matrices[layer].transposed,
                 )
-                name = f"{mlps[layer].down}.weight"
+                name = matrices[layer].parameter
                 edit = edit + Edit({name: delta}, {name: base[layer]})
                 # A layer's keys do not depend on its own weight, nor on later ones: these are the keys after the batch.
                 past[layer] = torch.cat([past[layer], keys])

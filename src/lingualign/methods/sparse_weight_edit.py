@@ -6,7 +6,8 @@ Two families share the solver and differ in what they change and aim at:
   paired reference prompt. `target="pre"` compares pre-activations, the reading under which the objective is exact;
   `target="post"` takes the reference's post-activations.
 - `output`: `down_proj`, on all or on the selected neurons' columns. The MLP is linear in this weight, so the target
-  is exact: the MLP's own output for the paired reference prompt.
+  is exact: the MLP's own output for the paired reference prompt. In a mixture of experts the shared expert's
+  `down_proj` is changed, for what the whole mixture put out: linear too, since every token passes that expert.
 
 The paper leaves layers, token positions, γ, λ and the number of anchors open; here all are explicit and recorded in
 the edit's manifest.
@@ -25,7 +26,7 @@ from torch import Tensor
 
 from lingualign import __version__
 from lingualign.edit import Edit, LowRankDelta, tensor_fingerprint
-from lingualign.errors import ConfigError
+from lingualign.errors import ConfigError, UnsupportedModel
 from lingualign.features.carry import CarriedStates
 from lingualign.features.collect import Site
 from lingualign.features.moments import Moments
@@ -37,7 +38,8 @@ from lingualign.methods.controls import frobenius
 from lingualign.methods.layers import choose_layers
 from lingualign.methods.own_language import Lesson
 from lingualign.methods.selection import Selection, select_neurons
-from lingualign.models.locate import MlpMatrices, locate_mlps
+from lingualign.models.locate import locate_mlps
+from lingualign.models.matrices import MlpMatrices, require_editable
 from lingualign.solvers.low_rank import Solution, solve_dual, solve_primal
 from lingualign.solvers.null_space import null_space_basis
 
@@ -54,7 +56,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Matrix:
-    """One weight to be solved: which rows or columns change, and where its features come from."""
+    """One weight to be solved: which rows or columns change, how it is stored, and where its features come from."""
 
     parameter: str
     inputs: Site
@@ -62,6 +64,7 @@ class Matrix:
     rows: Tensor | None
     columns: Tensor | None
     layer: int
+    transposed: bool
     activation: Any | None = None
 
 
@@ -241,6 +244,7 @@ class _Fit:
         self.model = model
         self.source = source
         self.mlps = locate_mlps(model)
+        require_editable(self.mlps)
         self.anchors = anchors
         chats = encode_anchors(tokenizer, anchors, method.positions, replies, lessons)
         self.reference_of = chats.reference_of
@@ -301,11 +305,12 @@ class _Fit:
             finally:
                 self.source.fingerprint = fingerprint
         started = time.monotonic()
-        deltas: dict[str, LowRankDelta] = {}
-        base: dict[str, str] = {}
-        parameters = dict(self.model.named_parameters())
+        edit = Edit({}, {})
         for matrix in matrices:
-            weight = parameters[matrix.parameter].detach()
+            weight = self.model.get_parameter(matrix.parameter).detach()
+            # Fingerprints are of the weight as it is stored, all else is of the matrix.
+            base = tensor_fingerprint(weight)
+            weight = weight.T if matrix.transposed else weight
             target = self._target(matrix, low[matrix.outputs], wanted[matrix.outputs]) / share
             rows = low[matrix.inputs].reshape(-1, low[matrix.inputs].shape[-1])
             solution = self._solve_matrix(matrix, rows.double(), target.double(), keep[matrix.inputs])
@@ -315,32 +320,52 @@ class _Fit:
                 (weight.shape[0], weight.shape[1]),
                 matrix.rows,
                 matrix.columns,
+                matrix.transposed,
             )
-            deltas[matrix.parameter] = delta
-            base[matrix.parameter] = tensor_fingerprint(weight)
+            # Gate and up may lie in one weight: then their changes add.
+            edit = edit + Edit({matrix.parameter: delta}, {matrix.parameter: base})
             self.diagnostics.append(_diagnose(matrix, delta, solution, weight))
         self.solve_seconds += time.monotonic() - started
-        return Edit(deltas, base)
+        return Edit(edit.deltas, edit.base)
 
     def _matrices(self, layer: int) -> list[Matrix]:
         mlp = self.mlps[layer]
+        down = mlp.down_matrix
         if self.method.family == "output":
             # Neurons are the columns of the output matrix: their activations are its inputs.
-            columns = self._select(Site(mlp.down, "input"))
-            return [
-                Matrix(f"{mlp.down}.weight", Site(mlp.down, "input"), Site(mlp.down, "output"), None, columns, layer)
-            ]
+            inputs = Site(down.module, "input")
+            columns = self._select(inputs, slice(0, down.in_width))
+            return [Matrix(down.parameter, inputs, Site(mlp.output, "output"), None, columns, layer, down.transposed)]
+        if mlp.routed:
+            raise UnsupportedModel(
+                f"{mlp.mlp} is a mixture of experts, where the family 'paper' would change the shared expert's neurons "
+                "and none of the routed ones'; use family = 'output'"
+            )
         matrices = []
-        for role, path in mlp.inner.items():
-            rows = self._select(Site(path, "output"))
-            activation = _activation(self.model, mlp) if role == "gate" and self.method.target == "post" else None
+        for inner in mlp.inner_matrices:
+            outputs = Site(inner.module, "output")
+            neurons = slice(inner.first_row, inner.first_row + inner.out_width)
+            rows = self._select(outputs, neurons)
+            if rows is None and self.model.get_parameter(inner.parameter).numel() != inner.in_width * inner.out_width:
+                rows = torch.arange(neurons.start, neurons.stop)
+            activation = _activation(self.model, mlp) if inner.role == "gate" and self.method.target == "post" else None
             matrices.append(
-                Matrix(f"{path}.weight", Site(path, "input"), Site(path, "output"), rows, None, layer, activation)
+                Matrix(
+                    inner.parameter,
+                    Site(inner.module, "input"),
+                    outputs,
+                    rows,
+                    None,
+                    layer,
+                    inner.transposed,
+                    activation,
+                )
             )
         return matrices
 
-    def _select(self, site: Site) -> Tensor | None:
-        """The neurons to change, by their activations on the reference language's harmful and harmless prompts."""
+    def _select(self, site: Site, neurons: slice) -> Tensor | None:
+        """The neurons to change, by their activations on the reference language's harmful and harmless prompts:
+        indices among the site's features, of which `neurons` are asked for. None for all."""
         method = self.method
         if method.selection == "all":
             return None
@@ -351,6 +376,7 @@ class _Fit:
         ]
         harmful_rows = self.source.rows(self.reference_chats, [site], method.positions, "neurons")[site].mean(1)
         harmless_rows = self.source.rows(harmless, [site], method.positions, "neurons")[site].mean(1)
+        harmful_rows, harmless_rows = harmful_rows[:, neurons], harmless_rows[:, neurons]
         chosen = select_neurons(
             method.selection,
             harmful_rows,
@@ -364,7 +390,7 @@ class _Fit:
             raise ConfigError(
                 f"no neuron of {site.module} passes the selection; lower the thresholds or give `fraction`"
             )
-        return chosen
+        return None if chosen is None else chosen + neurons.start
 
     def _target(self, matrix: Matrix, low: Tensor, wanted: Tensor) -> Tensor:
         """D, (pairs · positions, changed outputs): what the matrix should add for each row."""

@@ -70,6 +70,18 @@ def model_fingerprint(model: Any) -> str:
     return digest.hexdigest()[:16]
 
 
+def causal_class(config: Any) -> Any:
+    """The automatic class that builds a model of this configuration: for causal language models, or for those that also
+    see or hear and are no plain causal language model to transformers."""
+    from transformers import AutoModelForCausalLM, AutoModelForMultimodalLM
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MULTIMODAL_LM_MAPPING
+
+    known, multimodal = (
+        type(config) in mapping for mapping in (MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MULTIMODAL_LM_MAPPING)
+    )
+    return AutoModelForMultimodalLM if multimodal and not known else AutoModelForCausalLM
+
+
 def load_model(
     name: str,
     *,
@@ -90,7 +102,7 @@ def load_model(
     """
     import torch
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
     device = device or default_device()
     source = name
@@ -106,7 +118,7 @@ def load_model(
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         if chat:
             check_chat_template(tokenizer)
-        model = AutoModelForCausalLM.from_pretrained(
+        model = causal_class(AutoConfig.from_pretrained(source, **options)).from_pretrained(
             source, dtype=getattr(torch, resolve_precision(precision, device)), **options
         )
     except SafetensorError as error:

@@ -47,11 +47,16 @@ def locate_projections(model: nn.Module, roles: tuple[Role, ...] = ROLES) -> lis
     """The maps with these roles, block by block. A model without gate has none with that role.
 
     Raises:
-        UnsupportedModel: a block has no dense MLP, or attention roles are asked for and its attention does not keep
-            query, key, value and output apart.
+        UnsupportedModel: a block's MLP is a mixture of experts or has no linear layer for each role, or attention roles
+            are asked for and its attention does not keep query, key, value and output apart.
     """
     found = []
     for layer, mlp in enumerate(locate_mlps(model)):
+        if mlp.routed or any(matrix.transposed or matrix.first_row for matrix in mlp.matrices):
+            raise UnsupportedModel(
+                f"{mlp.mlp} of {type(model).__name__} is no dense MLP with a linear layer for each of gate, up and "
+                "down, whose neurons this method scores; use the method sparse-weight-edit"
+            )
         paths: dict[str, str] = {**mlp.inner, "down": mlp.down}
         if ATTENTION.keys() & set(roles):
             paths |= _attention(model, mlp.block)
