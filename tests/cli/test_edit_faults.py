@@ -52,3 +52,71 @@ def test_edit_killed_at_any_moment(
             shutil.rmtree(killed.parent)
     assert process.exitcode == 0
     assert at_work >= KILLS // 4
+
+
+@pytest.mark.parametrize("name", ["edit", "audit"])
+def test_disk_that_fills_up(
+    name: str,
+    command: Command,
+    tiny_model_folder: Path,
+    prompts_file: Path,
+    tmp_path: Path,
+    small_disk: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The plan would refuse at once: others fill the disk once the command has begun.
+    monkeypatch.setattr(lingualign.plan, "free_disk", lambda _where: 2**40)
+    settings = write_settings(tmp_path / "settings.toml", prompts_file)
+    shared = (name, tiny_model_folder, "--config", settings, "--quiet", "--out")
+    calm, out = tmp_path / "calm" / "edit.safetensors", small_disk / "work" / "edit.safetensors"
+    if name == "audit":
+        calm, out = calm.parent, out.parent
+    assert run_command(*shared, calm) == 0
+    needed = sum(file.stat().st_size for file in (tmp_path / "calm").rglob("*"))
+
+    for share in (0.05, 0.3, 0.6, 0.9):
+        done = sum(file.stat().st_size for file in small_disk.rglob("*"))
+        filler = fill(small_disk, max(0, int(needed * share) - done))
+        outcome = command(*shared, out)
+        assert outcome.code == 2
+        (line,) = outcome.error_lines
+        assert "No space left on device" in line or line.endswith(FULL)
+        if name == "edit":
+            assert not out.exists()
+        assert not [file for file in small_disk.rglob("*.partial") if file.is_file()]
+        filler.unlink()
+    assert command(*shared, out).code == 0
+    if name == "edit":
+        assert Edit.load(out).fingerprint == Edit.load(calm).fingerprint
+    else:
+        assert ReplyStore(out / "before.jsonl").load() == ReplyStore(calm / "before.jsonl").load()
+    assert _folder(small_disk / "work") == _folder(tmp_path / "calm")
+
+
+def test_replies_on_a_full_disk(small_disk: Path) -> None:
+    replies = [Reply(f"s{number}", "en", "harmless", "x" * 3000, 9, True, "answered", 0.0, "") for number in range(9)]
+    store = ReplyStore(small_disk / "before.jsonl")
+    store.append(replies[:2])
+    filler = fill(small_disk, 8192)
+    with pytest.raises(NotEnoughMemory, match=FULL):
+        store.append(replies[2:])
+    filler.unlink()
+    # What was cut is gone, what was whole is kept.
+    kept = store.load()
+    assert replies[:2] == kept[:2]
+    assert kept == replies[: len(kept)]
+    store.append(replies[len(kept) :])
+    assert store.load() == replies
+
+
+def test_run_folder_on_a_full_disk(small_disk: Path) -> None:
+    path = small_disk / "run"
+    with RunFolder.open(path, {"model": "a"}) as folder:
+        filler = fill(small_disk, 0)
+        before = (path / RUN_FILE).read_bytes()
+        with pytest.raises(NotEnoughMemory, match=FULL):
+            folder.bind({"edit": "b" * 5000})
+        assert (path / RUN_FILE).read_bytes() == before
+        filler.unlink()
+    with RunFolder.open(path, {"model": "a", "edit": "c"}):
+        assert not list(path.glob(".*.partial"))
