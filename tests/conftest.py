@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +93,39 @@ def tiny_model(tiny_model_folder: Path) -> tuple[Any, Any]:
 
     loaded = load_model(str(tiny_model_folder), precision="float32", device="cpu")
     return loaded.model, loaded.tokenizer
+
+
+Mount = Callable[..., Path]
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[Mount]:
+    """Mounts a file system for the test's duration; skips where that is not allowed."""
+    mounted: list[Path] = []
+
+    def call(*options: str) -> Path:
+        """Options of mount(8), without the place, such as `"-t", "tmpfs", "-o", "size=1m", "tmpfs"`."""
+        folder = tmp_path / f"disk{len(mounted)}"
+        folder.mkdir()
+        program = shutil.which("mount")
+        if program is None or subprocess.run([program, *options, str(folder)], capture_output=True).returncode:
+            pytest.skip("may not mount a small file system here")
+        mounted.append(folder)
+        return folder
+
+    yield call
+    for folder in mounted:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture
+def small_disk(mount: Mount) -> Path:
+    """A disk of one mebibyte."""
+    return mount("-t", "tmpfs", "-o", "size=1m", "tmpfs")
+
+
+def fill(disk: Path, left: int) -> Path:
+    """Writes one file that leaves about so many bytes of a disk free, and gives it."""
+    filler = disk / "filler"
+    filler.write_bytes(bytes(max(0, shutil.disk_usage(disk).free - left)))
+    return filler

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lingualign.errors import FingerprintMismatch, UserError
+from lingualign.errors import FingerprintMismatch, NotEnoughMemory, UserError
 from lingualign.runs import RUN_FILE, RunFolder, content_hash, locked, write_json, write_text
 
 
@@ -27,11 +28,12 @@ def test_interrupted_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytes
     path = write_text(tmp_path / "a.txt", "old")
 
     def fail(_descriptor: int) -> None:
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(NotEnoughMemory, match="is full"):
         write_text(path, "new")
+    assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
     assert path.read_text() == "old"
 
 

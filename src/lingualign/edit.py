@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 #: Key in a checkpoint's config.json that says an edit is baked in.
 CONFIG_MARK = "lingualign_edit"
+#: Values of a change that are in memory at once, in float32: 64 MiB beside the weight itself.
+_VALUES_AT_ONCE = 2**24
 
 
 def tensor_fingerprint(tensor: Tensor) -> str:
@@ -85,15 +87,18 @@ class LowRankDelta:
         device = weight.device
         if self.transposed:
             weight = weight.T
-        block = (self.out_factor @ self.in_factor.T).to(device)
-        if self.rows is None and self.columns is None:
-            # The same sum without index tensors or a copy of the weight.
-            weight.copy_(block.add_(weight))
-            return
         rows = torch.arange(self.shape[0], device=device) if self.rows is None else self.rows.to(device)
         columns = torch.arange(self.shape[1], device=device) if self.columns is None else self.columns.to(device)
-        index = (rows[:, None], columns[None, :])
-        weight[index] = block.add_(weight[index]).to(weight.dtype)
+        at_once = max(1, _VALUES_AT_ONCE // max(1, len(columns)))
+        for start in range(0, len(rows), at_once):
+            part = slice(start, start + at_once)
+            block = (self.out_factor[part] @ self.in_factor.T).to(device)
+            if self.rows is None and self.columns is None:
+                # The same sum without index tensors or a copy of the weight.
+                weight[part].copy_(block.add_(weight[part]))
+                continue
+            index = (rows[part, None], columns[None, :])
+            weight[index] = block.add_(weight[index]).to(weight.dtype)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from lingualign.disk import writing
 from lingualign.errors import DataError
 
 
@@ -39,13 +40,19 @@ def load_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def append_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Adds objects and returns once they are on the disk. ASCII only: text of models may hold lone surrogates."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Adds objects and returns once they are on the disk. ASCII only: text of models may hold lone surrogates.
+
+    Raises:
+        NotEnoughMemory: the disk is full; `load_lines` puts a line that was cut right.
+        UserError: the file cannot be written for another reason.
+    """
     lines = "".join(json.dumps(row, ensure_ascii=True) + "\n" for row in rows)
-    with path.open("ab") as file:
-        file.write(lines.encode("ascii"))
-        file.flush()
-        os.fsync(file.fileno())
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            file.write(lines.encode("ascii"))
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def damaged(path: Path, number: int) -> DataError:

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from lingualign.disk import writing
 from lingualign.errors import FingerprintMismatch, UserError
 
 RUN_FILE = "run.json"
@@ -27,15 +28,26 @@ def write_text(path: Path, text: str) -> Path:
 
 
 def write_bytes(path: Path, content: bytes) -> Path:
-    """Writes a file so that `path` holds either its old content or all of the new."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Writes a file so that `path` holds either its old content or all of the new.
+
+    Raises:
+        NotEnoughMemory: the disk is full.
+        UserError: the file cannot be written for another reason.
+    """
     # One name, not a random one: a kill leaves at most one partial file, and the next write takes it over.
     partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except OSError:
+            # On a full disk, half a file would take the room that the next command needs.
+            partial.unlink(missing_ok=True)
+            raise
     return path
 
 

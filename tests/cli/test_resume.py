@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
-import os
 import random
 import time
 from pathlib import Path
@@ -12,25 +10,11 @@ from pathlib import Path
 import pytest
 
 from cli.conftest import run_command, write_settings
+from cli.kills import kill, start
 from lingualign.edit import Edit
 from lingualign.evaluate.store import ReplyStore
 
 KILLS = 8
-
-
-def _in_child(arguments: tuple[object, ...]) -> None:
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1)
-    os.dup2(null, 2)
-    os._exit(run_command(*arguments))
-
-
-def _start(arguments: tuple[object, ...]) -> multiprocessing.Process:
-    # A fork has everything imported, so that the kill falls into the work and not into the start.
-    process = multiprocessing.get_context("fork").Process(target=_in_child, args=(arguments,))
-    process.start()
-    return process
 
 
 def _state(folder: Path) -> dict[str, int]:
@@ -44,17 +28,14 @@ def _state(folder: Path) -> dict[str, int]:
 
 def _kill_at_work(arguments: tuple[object, ...], folder: Path, changes: int, delay: float) -> bool:
     """Kills a command some changes of the files and a moment into its work; whether it was still at it."""
-    process = _start(arguments)
+    process = start(*arguments)
     seen = _state(folder)
     while process.is_alive() and changes:
         if (now := _state(folder)) != seen:
             seen, changes = now, changes - 1
         time.sleep(0.0005)
     time.sleep(delay)
-    alive = process.is_alive()
-    process.kill()
-    process.join()
-    return alive
+    return kill(process)
 
 
 def _replies(path: Path) -> dict[tuple[str, str, str], object]:

@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from conftest import fill
+from lingualign.errors import NotEnoughMemory
 from lingualign.features.collect import Site
 from lingualign.features.positions import Positions
 from lingualign.features.store import FeatureSource
 from lingualign.models.chat import encode_chats
 from lingualign.models.locate import locate_mlps
+from lingualign.tensor_file import save_tensors
 
 POSITIONS = Positions(template_tokens=2)
 TEXTS = [f"question number {index} about {'tea ' * (index % 4)}and cake" for index in range(11)]
@@ -77,3 +80,32 @@ def test_damaged_entry_is_collected_again(tiny_model, tmp_path) -> None:
     assert torch.equal(
         _source(tiny_model, tmp_path).rows(chats, sites, POSITIONS, "stage")[sites[0]], expected[sites[0]]
     )
+
+
+@pytest.mark.parametrize("form", ["rows", "moments"])
+def test_full_disk_is_one_line_and_the_collection_goes_on_from_there(tiny_model, small_disk, form) -> None:
+    chats, sites = encode_chats(tiny_model[1], TEXTS), _sites(tiny_model)
+    expected = getattr(_source(tiny_model, None), form)(chats, sites, POSITIONS, "stage")
+    cache = small_disk / "features"
+    getattr(_source(tiny_model, cache), form)(chats[:4], sites, POSITIONS, "stage")
+    there = sorted(cache.iterdir())
+    filler = fill(small_disk, 4096)
+    with pytest.raises(NotEnoughMemory, match=f"the disk of {cache} is full") as caught:
+        getattr(_source(tiny_model, cache), form)(chats, sites, POSITIONS, "stage")
+    assert "\n" not in str(caught.value)
+    assert sorted(cache.iterdir()) == there, "half an entry is left"
+    filler.unlink()
+    seen: list[int] = []
+    source = _source(tiny_model, cache, lambda _stage, done, _total: seen.append(done))
+    found = getattr(source, form)(chats, sites, POSITIONS, "stage")
+    assert min(seen) >= 4, "the first shard was collected again"
+    for site in sites:
+        left, right = (expected[site], found[site]) if form == "rows" else (expected[site].outer, found[site].outer)
+        assert torch.equal(left, right)
+
+
+def test_leftovers_of_a_killed_save_go_with_the_next(tmp_path) -> None:
+    (tmp_path / ".a.safetensors.partial").mkdir()
+    (tmp_path / ".a.safetensors.partial" / ".tmpXYZ").write_text("half")
+    save_tensors(tmp_path / "a.safetensors", {"x": torch.ones(2)})
+    assert [file.name for file in tmp_path.iterdir()] == ["a.safetensors"]

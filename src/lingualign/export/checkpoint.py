@@ -7,6 +7,7 @@ then the bytes themselves (https://huggingface.co/docs/safetensors, "Format").
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 from collections.abc import Mapping
@@ -19,9 +20,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lingualign.edit import CONFIG_MARK, Edit, tensor_fingerprint
+from lingualign.disk import reading
+from lingualign.edit import CONFIG_MARK, Edit, LowRankDelta, tensor_fingerprint
 from lingualign.errors import ConfigError, FingerprintMismatch, NotEnoughMemory, UnsupportedModel, UserError
 from lingualign.export.card import card_section
+from lingualign.export.copying import Replacement, copy_replacing
 from lingualign.export.folders import new_folder
 
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -54,71 +57,91 @@ class StoredTensor:
     stop: int
 
     def read(self) -> Tensor:
-        """The tensor in its stored dtype."""
-        buffer = bytearray(self.stop - self.start)
-        with self.file.open("rb") as handle:
-            handle.seek(self.start)
-            handle.readinto(buffer)
-        return torch.frombuffer(buffer, dtype=_DTYPES[self.dtype]).reshape(self.shape)
+        """The tensor in its stored dtype.
 
-    def write(self, tensor: Tensor, file: Path) -> None:
-        """Overwrites the tensor's bytes in `file`, which has the same layout as `self.file`."""
-        with file.open("r+b") as handle:
+        Raises:
+            UserError: the file is gone, or shorter than its header says.
+        """
+        buffer = bytearray(self.stop - self.start)
+        with reading(self.file), self.file.open("rb") as handle:
             handle.seek(self.start)
-            handle.write(tensor.contiguous().view(torch.uint8).numpy().data)
+            if handle.readinto(buffer) != len(buffer):
+                raise UserError(f"{self.file} has become shorter; download the checkpoint again")
+        return torch.frombuffer(buffer, dtype=_DTYPES[self.dtype]).reshape(self.shape)
 
 
 def read_header(file: Path) -> dict[str, StoredTensor]:
     """Tensors of a safetensors file by name.
 
     Raises:
-        UserError: the file is missing, truncated or not in the format.
+        UserError: the file cannot be read, is truncated or not in the format.
     """
-    damaged = UserError(f"{file} is missing, truncated or not a safetensors file; download the checkpoint again")
-    if not file.is_file():
-        raise damaged
-    size = file.stat().st_size
-    with file.open("rb") as handle:
-        length = int.from_bytes(handle.read(8), "little")
-        if size < 8 + length:
-            raise damaged
+    from safetensors import SafetensorError, safe_open
+
+    with reading(file), file.open("rb") as handle:
         try:
-            header: dict[str, Any] = json.loads(handle.read(length))
-        except ValueError:
-            raise damaged from None
+            # Checks all that the format asks for: dtypes, shapes, ranges without gap or overlap, to the file's end.
+            with safe_open(file, framework="pt"):
+                length = int.from_bytes(handle.read(8), "little")
+                header: dict[str, Any] = json.loads(handle.read(length))
+        except (SafetensorError, ValueError):
+            raise UserError(f"{file} is truncated or not a safetensors file; download the checkpoint again") from None
     header.pop("__metadata__", None)
     base = 8 + length
     tensors = {}
     for name, entry in header.items():
         start, stop = entry["data_offsets"]
         tensors[name] = StoredTensor(file, entry["dtype"], tuple(entry["shape"]), base + start, base + stop)
-    if size != max((tensor.stop for tensor in tensors.values()), default=base):
-        raise damaged
     return tensors
 
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
-        value: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{file} is truncated or not JSON; download the checkpoint again") from error
+        with reading(file):
+            value = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise UserError(f"{file} is truncated or not JSON; download the checkpoint again")
     return value
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files that transformers loads from a checkpoint folder.
+def read_weights(source: Path) -> tuple[list[Path], dict[str, StoredTensor]]:
+    """The safetensors files that transformers loads from a checkpoint folder, and the tensors in them by name.
 
     Raises:
-        UserError: there are none.
+        UserError: there are none, one is damaged, or the index does not say what is where.
     """
-    if (folder / _SINGLE).is_file():
-        return [folder / _SINGLE]
-    if (folder / _INDEX).is_file():
-        index = _read_json(folder / _INDEX)
-        return [folder / name for name in sorted(set(index["weight_map"].values()))]
-    raise UserError(
-        f"{folder} holds no safetensors weights; load the model with transformers and save it with save_pretrained"
-    )
+    if (source / _SINGLE).is_file():
+        return [source / _SINGLE], read_header(source / _SINGLE)
+    index = source / _INDEX
+    if not index.is_file():
+        raise UserError(
+            f"{source} holds no safetensors weights; load the model with transformers and save it with save_pretrained"
+        )
+    places = _read_json(index).get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
+        raise UserError(f"{index} has no weight_map from tensors to files; download the checkpoint again")
+    names = sorted(set(places.values()))
+    # Also keeps a name with `..` in it from reaching out of the two folders.
+    with reading(source):
+        there = {file.name for file in source.iterdir()}
+    if absent := [name for name in names if name not in there]:
+        raise UserError(f"{index} names {absent[0]!r}, which is missing; download the checkpoint again")
+    headers = {name: read_header(source / name) for name in names}
+    for tensor, name in places.items():
+        if tensor not in headers[name]:
+            raise UserError(
+                f"{index} looks for {tensor!r} in {name}, which does not hold it; download the checkpoint again"
+            )
+    for name, header in headers.items():
+        if elsewhere := [tensor for tensor in header if places.get(tensor, name) != name]:
+            raise UserError(
+                f"{elsewhere[0]!r} is in {name} and in {places[elsewhere[0]]}; download the checkpoint again"
+            )
+    return [source / name for name in names], {
+        tensor: place for header in headers.values() for tensor, place in header.items()
+    }
 
 
 def _core(name: str) -> str:
@@ -174,8 +197,13 @@ def _files(source: Path, weights: list[Path]) -> list[Path]:
     return [*weights, *index, *others]
 
 
-def _check_space(files: list[Path], out: Path) -> None:
-    needed = sum(file.stat().st_size for file in files)
+def _edited(tensor: StoredTensor, delta: LowRankDelta) -> memoryview:
+    weight = tensor.read()
+    delta.add_to(weight)
+    return weight.view(torch.uint8).numpy().data
+
+
+def _check_space(needed: int, out: Path) -> None:
     parent = next(folder for folder in out.absolute().parents if folder.is_dir())
     free = shutil.disk_usage(parent).free
     if free < needed:
@@ -215,19 +243,20 @@ def export_checkpoint(source: Path, edit: Edit, out: Path) -> Path:
     if config.get(CONFIG_MARK):
         raise FingerprintMismatch(f"{source} is already edited by lingualign; export onto its base model instead")
     with new_folder(out) as partial:
-        weights = weight_files(source)
-        found = _find({name: tensor for file in weights for name, tensor in read_header(file).items()}, edit)
-        files = _files(source, weights)
-        _check_space(files, out)
-        for file in files:
+        weights, stored = read_weights(source)
+        found = _find(stored, edit)
+        with reading(source):
+            sizes = {file: file.stat().st_size for file in _files(source, weights)}
+        _check_space(sum(sizes.values()), out)
+        for file, size in sizes.items():
             target = partial / file.relative_to(source)
             target.parent.mkdir(parents=True, exist_ok=True)
-            # Contents only: the new files get the user's own permissions, whatever those of a shared cache are.
-            shutil.copyfile(file, target)
-        for name, stored in found.items():
-            weight = stored.read()
-            edit.deltas[name].add_to(weight)
-            stored.write(weight, partial / stored.file.name)
+            changed = [
+                Replacement(tensor.start, tensor.stop, functools.partial(_edited, tensor, edit.deltas[name]))
+                for name, tensor in found.items()
+                if tensor.file == file
+            ]
+            copy_replacing(file, target, size, changed)
         config[CONFIG_MARK] = edit.mark()
         (partial / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         card = partial / "README.md"

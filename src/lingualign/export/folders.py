@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lingualign.disk import writing
 from lingualign.errors import ConfigError
 
 
@@ -16,15 +17,18 @@ def new_folder(out: Path) -> Iterator[Path]:
 
     Raises:
         ConfigError: `out` exists.
+        NotEnoughMemory: the disk is full.
+        UserError: the system refuses to write for another reason.
     """
     if out.exists() or out.is_symlink():
         raise ConfigError(f"{out} exists; remove it or choose another output folder")
     partial = out.with_name(out.name + ".partial")
-    # What a killed export left behind.
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        partial.replace(out)
-    finally:
+    with writing(out):
+        # What a killed export left behind.
         shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        try:
+            yield partial
+            partial.replace(out)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)

@@ -23,6 +23,7 @@ from lingualign.features.collect import Site, collect_rows, stream_features
 from lingualign.features.moments import Moments
 from lingualign.features.positions import Positions
 from lingualign.models.chat import EncodedChat
+from lingualign.tensor_file import save_tensors
 
 Progress = Callable[[str, int, int], None]
 
@@ -160,15 +161,10 @@ class FeatureSource:
     def _save(
         self, form: str, chats: Sequence[EncodedChat], site: Site, positions: Positions, tensors: dict[str, Tensor]
     ) -> None:
-        from safetensors.torch import save_file
-
         path = self._path(form, chats, site, positions)
         if path is None:
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
-        partial.replace(path)
+        save_tensors(path, {name: tensor.contiguous() for name, tensor in tensors.items()})
 
     def _forget(self, form: str, chats: Sequence[EncodedChat], site: Site, positions: Positions) -> None:
         path = self._path(form, chats, site, positions)

@@ -1,0 +1,122 @@
+"""Edits and audits that are killed or run out of disk: nothing half-written, and the same command goes on."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+import lingualign.plan
+from cli.conftest import Command, run_command, write_settings
+from cli.kills import kill, seconds, start
+from conftest import fill
+from lingualign.edit import Edit
+from lingualign.errors import NotEnoughMemory
+from lingualign.evaluate.schema import Reply
+from lingualign.evaluate.store import ReplyStore
+from lingualign.runs import RUN_FILE, RunFolder
+
+KILLS = 50
+FULL = "is full; free some of it and give the same command again"
+
+
+def _folder(path: Path) -> set[str]:
+    return {str(file.relative_to(path)) for file in path.rglob("*")}
+
+
+@pytest.mark.parametrize("propagation", ["none", "sequential"])
+def test_edit_killed_at_any_moment(
+    propagation: str, tiny_model_folder: Path, prompts_file: Path, tmp_path: Path
+) -> None:
+    settings = write_settings(tmp_path / "settings.toml", prompts_file, f'propagation = "{propagation}"')
+    shared = ("edit", tiny_model_folder, "--config", settings, "--out")
+    calm, killed = tmp_path / "calm" / "edit.safetensors", tmp_path / "killed" / "edit.safetensors"
+    duration = seconds(*shared, calm)
+    expected = Edit.load(calm).fingerprint
+
+    moments, at_work, finished = random.Random(0), 0, 0
+    for number in range(KILLS + 1):
+        process = start(*shared, killed)
+        if number < KILLS:
+            time.sleep(duration * moments.random())
+            at_work += kill(process)
+        process.join()
+        if killed.exists():
+            # Whole from the moment that it is there; what is left beside it is what an undisturbed edit leaves.
+            assert Edit.load(killed).fingerprint == expected
+            assert process.exitcode != 0 or run_command(*shared, killed) == 0
+            finished += process.exitcode == 0
+            shutil.rmtree(killed.parent)
+    assert process.exitcode == 0
+    assert at_work >= KILLS // 4
+
+
+@pytest.mark.parametrize("name", ["edit", "audit"])
+def test_disk_that_fills_up(
+    name: str,
+    command: Command,
+    tiny_model_folder: Path,
+    prompts_file: Path,
+    tmp_path: Path,
+    small_disk: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The plan would refuse at once: others fill the disk once the command has begun.
+    monkeypatch.setattr(lingualign.plan, "free_disk", lambda _where: 2**40)
+    settings = write_settings(tmp_path / "settings.toml", prompts_file)
+    shared = (name, tiny_model_folder, "--config", settings, "--quiet", "--out")
+    calm, out = tmp_path / "calm" / "edit.safetensors", small_disk / "work" / "edit.safetensors"
+    if name == "audit":
+        calm, out = calm.parent, out.parent
+    assert run_command(*shared, calm) == 0
+    needed = sum(file.stat().st_size for file in (tmp_path / "calm").rglob("*"))
+
+    for share in (0.05, 0.3, 0.6, 0.9):
+        done = sum(file.stat().st_size for file in small_disk.rglob("*"))
+        filler = fill(small_disk, max(0, int(needed * share) - done))
+        outcome = command(*shared, out)
+        assert outcome.code == 2
+        (line,) = outcome.error_lines
+        assert "No space left on device" in line or line.endswith(FULL)
+        if name == "edit":
+            assert not out.exists()
+        assert not [file for file in small_disk.rglob("*.partial") if file.is_file()]
+        filler.unlink()
+    assert command(*shared, out).code == 0
+    if name == "edit":
+        assert Edit.load(out).fingerprint == Edit.load(calm).fingerprint
+    else:
+        assert ReplyStore(out / "before.jsonl").load() == ReplyStore(calm / "before.jsonl").load()
+    assert _folder(small_disk / "work") == _folder(tmp_path / "calm")
+
+
+def test_replies_on_a_full_disk(small_disk: Path) -> None:
+    replies = [Reply(f"s{number}", "en", "harmless", "x" * 3000, 9, True, "answered", 0.0, "") for number in range(9)]
+    store = ReplyStore(small_disk / "before.jsonl")
+    store.append(replies[:2])
+    filler = fill(small_disk, 8192)
+    with pytest.raises(NotEnoughMemory, match=FULL):
+        store.append(replies[2:])
+    filler.unlink()
+    # What was cut is gone, what was whole is kept.
+    kept = store.load()
+    assert replies[:2] == kept[:2]
+    assert kept == replies[: len(kept)]
+    store.append(replies[len(kept) :])
+    assert store.load() == replies
+
+
+def test_run_folder_on_a_full_disk(small_disk: Path) -> None:
+    path = small_disk / "run"
+    with RunFolder.open(path, {"model": "a"}) as folder:
+        filler = fill(small_disk, 0)
+        before = (path / RUN_FILE).read_bytes()
+        with pytest.raises(NotEnoughMemory, match=FULL):
+            folder.bind({"edit": "b" * 5000})
+        assert (path / RUN_FILE).read_bytes() == before
+        filler.unlink()
+    with RunFolder.open(path, {"model": "a", "edit": "c"}):
+        assert not list(path.glob(".*.partial"))
