@@ -55,7 +55,8 @@ SMALL: dict[str, Any] = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
-VISION = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2}
+#: As deep and as wide as the language model.
+VISION = {"hidden_size": HIDDEN, "intermediate_size": INNER, "num_hidden_layers": 2, "num_attention_heads": 2}
 
 
 @dataclass(frozen=True)
@@ -530,11 +531,13 @@ def test_golden(
 
 @pytest.fixture(scope="module")
 def golden() -> Iterator[Callable[[str, Any], Any]]:
-    """What is recorded for an architecture; where the records are renewed, what was just found."""
-    known: dict[str, Any] = {} if RENEW else json.loads(GOLDEN.read_text(encoding="utf-8"))
+    """What is recorded for an architecture; where records are renewed, what was just found."""
+    known: dict[str, Any] = json.loads(GOLDEN.read_text(encoding="utf-8"))
 
     def look_up(name: str, found: Any) -> Any:
-        return known.setdefault(name, found) if RENEW else known[name]
+        if RENEW:
+            known[name] = found
+        return known[name]
 
     yield look_up
     if RENEW:
