@@ -115,7 +115,8 @@ def mount(tmp_path: Path) -> Iterator[Mount]:
 
     yield call
     for folder in mounted:
-        subprocess.run(["umount", str(folder)], check=True)
+        # Lazily: what a failed test has open would keep it.
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @pytest.fixture

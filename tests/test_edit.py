@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
 
+import lingualign.edit
 from lingualign.edit import CONFIG_MARK, Edit, LowRankDelta, tensor_fingerprint
 from lingualign.errors import ConfigError, FingerprintMismatch, UnsupportedModel, UserError
 from lingualign.tensor_file import read_tensors
@@ -320,3 +321,18 @@ def test_the_fingerprint_is_of_all_numbers_and_of_nothing_else(tiny_model: Any, 
     others = [Edit({**edit.deltas, name: delta}, edit.base).fingerprint for name, delta in changed]
     others.append(Edit(edit.deltas, {**edit.base, UP: "another"}).fingerprint)
     assert len({edit.fingerprint, *others}) == 6
+
+
+@pytest.mark.parametrize("rows", [None, torch.tensor([0, 7, 40, 41, 9])])
+@pytest.mark.parametrize("columns", [None, torch.tensor([3, 1, 30])])
+def test_a_large_change_is_added_in_parts(rows, columns, monkeypatch: pytest.MonkeyPatch) -> None:
+    delta = random_delta((49, 32), rows=rows, columns=columns)
+    weight = torch.randn(49, 32, generator=torch.Generator().manual_seed(1)).bfloat16()
+    expected = (weight.float() + delta.dense()).bfloat16()
+    # Two rows in a part, and one in the last.
+    monkeypatch.setattr(lingualign.edit, "_VALUES_AT_ONCE", 2 * delta.in_factor.shape[0])
+    changed = weight.clone()
+    delta.add_to(changed)
+    torch.testing.assert_close(changed, expected, rtol=2**-7, atol=1e-6)
+    untouched = delta.dense() == 0
+    assert torch.equal(changed[untouched], weight[untouched])

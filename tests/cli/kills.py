@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import random
 import time
+from collections.abc import Iterator
 
 from cli.conftest import run_command
 
@@ -39,10 +41,18 @@ def kill(process: multiprocessing.Process) -> bool:
     return process.exitcode != 0
 
 
-def seconds(*arguments: object) -> float:
-    """How long a command takes once it is at work."""
-    process = start(*arguments)
-    began = time.perf_counter()
-    process.join()
-    assert process.exitcode == 0
-    return time.perf_counter() - began
+def kills(*arguments: object, times: int) -> Iterator[int]:
+    """Starts a command some times and kills each at a random moment of its work, early and late ones alike.
+
+    Yields:
+        The exit code, negative for one that was killed; 0 where the command was done before.
+    """
+    moments, seconds = random.Random(0), 0.1
+    for _ in range(times):
+        process = start(*arguments)
+        time.sleep(seconds * moments.random())
+        kill(process)
+        assert process.exitcode is not None
+        # How long a command takes depends on how busy the machine is: this keeps to about one in three that end.
+        seconds *= 1.2 if process.exitcode else 0.7
+        yield process.exitcode

@@ -89,7 +89,7 @@ def test_full_disk_is_one_line_and_the_collection_goes_on_from_there(tiny_model,
     cache = small_disk / "features"
     getattr(_source(tiny_model, cache), form)(chats[:4], sites, POSITIONS, "stage")
     there = sorted(cache.iterdir())
-    filler = fill(small_disk, 4096)
+    filler = fill(small_disk, 0)
     with pytest.raises(NotEnoughMemory, match=f"the disk of {cache} is full") as caught:
         getattr(_source(tiny_model, cache), form)(chats, sites, POSITIONS, "stage")
     assert "\n" not in str(caught.value)
