@@ -34,7 +34,7 @@ from lingualign.methods.anchors import Anchors, build_anchors
 from lingualign.methods.sparse_weight_edit import Family, SparseWeightEdit
 from lingualign.models.chat import encode_chats
 from lingualign.models.coverage import coverage
-from lingualign.models.load import causal_class
+from lingualign.models.load import causal_class, load_model
 from lingualign.models.locate import locate_mlps
 from lingualign.models.matrices import MlpMatrices, MlpMatrix
 from lingualign.models.projections import locate_projections
@@ -331,6 +331,16 @@ def test_coverage_gives_every_matrix_of_every_block_a_role(built: Built) -> None
         sum(built.model.get_parameter(name).numel() for name in wanted)
         / sum(parameter.numel() for parameter in built.model.parameters())
     )
+
+
+@pytest.mark.parametrize("name", ["Qwen2-VL", "Qwen2-Audio"])
+def test_models_that_also_see_or_hear_are_loaded(name: str, tokenizer: Any, tmp_path: Path) -> None:
+    model = CASES[name].build(len(tokenizer))
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    loaded = load_model(str(tmp_path), precision="float32", device="cpu").model
+    assert type(loaded) is type(model)
+    assert not changed(weights(model), weights(loaded))
 
 
 # What the edit does
