@@ -31,7 +31,7 @@ def demo(
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """See the whole job on a small built-in model: about ten minutes on two cores, no network."""
+    """See the whole job on a small built-in model: about seven minutes on two cores, no network."""
     from lingualign.cli.flow import whole_job
 
     prompts: dict[str, Any] = {
