@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import settings
+
+from small_disks import Mount
 
 # A loaded machine is no reason to fail; a test's time says nothing about whether it holds.
 settings.register_profile("lingualign", deadline=None)
@@ -95,9 +97,6 @@ def tiny_model(tiny_model_folder: Path) -> tuple[Any, Any]:
     return loaded.model, loaded.tokenizer
 
 
-Mount = Callable[..., Path]
-
-
 @pytest.fixture
 def mount(tmp_path: Path) -> Iterator[Mount]:
     """Mounts a file system for the test's duration; skips where that is not allowed."""
@@ -123,10 +122,3 @@ def mount(tmp_path: Path) -> Iterator[Mount]:
 def small_disk(mount: Mount) -> Path:
     """A disk of one mebibyte."""
     return mount("-t", "tmpfs", "-o", "size=1m", "tmpfs")
-
-
-def fill(disk: Path, left: int) -> Path:
-    """Writes one file that leaves about so many bytes of a disk free, and gives it."""
-    filler = disk / "filler"
-    filler.write_bytes(bytes(max(0, shutil.disk_usage(disk).free - left)))
-    return filler

@@ -20,11 +20,11 @@ from safetensors.torch import load_file, save_file
 
 from cli.conftest import run_command
 from cli.kills import kills
-from conftest import Mount, fill
 from lingualign.edit import Edit, LowRankDelta, tensor_fingerprint
 from lingualign.errors import NotEnoughMemory, UserError
 from lingualign.export import checkpoint
 from lingualign.export.checkpoint import export_checkpoint, read_header
+from small_disks import Mount, fill
 
 SHARDS, BLOCKS, KILLS = 3, 9, 50
 INDEX = "model.safetensors.index.json"

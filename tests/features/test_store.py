@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from conftest import fill
 from lingualign.errors import NotEnoughMemory
 from lingualign.features.collect import Site
 from lingualign.features.positions import Positions
@@ -15,6 +14,7 @@ from lingualign.features.store import FeatureSource
 from lingualign.models.chat import encode_chats
 from lingualign.models.locate import locate_mlps
 from lingualign.tensor_file import save_tensors
+from small_disks import fill
 
 POSITIONS = Positions(template_tokens=2)
 TEXTS = [f"question number {index} about {'tea ' * (index % 4)}and cake" for index in range(11)]

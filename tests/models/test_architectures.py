@@ -26,7 +26,7 @@ from transformers import AutoConfig, AutoTokenizer
 from lingualign.data.schema import KINDS, Prompt, PromptSet
 from lingualign.edit import Edit, LowRankDelta, tensor_fingerprint
 from lingualign.errors import UnsupportedModel
-from lingualign.export.checkpoint import export_checkpoint, weight_files
+from lingualign.export.checkpoint import export_checkpoint, read_weights
 from lingualign.features.collect import Site, collect_rows
 from lingualign.features.positions import Positions
 from lingualign.methods.alpha_edit import Memit
@@ -286,7 +286,7 @@ def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> 
 
 
 def stored(folder: Path) -> dict[str, torch.Tensor]:
-    return {name: tensor for file in weight_files(folder) for name, tensor in load_file(file).items()}
+    return {name: tensor for file in read_weights(folder)[0] for name, tensor in load_file(file).items()}
 
 
 # What is found

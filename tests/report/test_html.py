@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lingualign.errors import DataError
+from lingualign.errors import DataError, NotEnoughMemory
 from lingualign.evaluate.gates import Gate, GateResult
 from lingualign.evaluate.verdict import compare, verdict_sentence
 from lingualign.report.data import Arm, ReportData
@@ -274,9 +275,9 @@ def test_write_is_atomic(small_data: ReportData, tmp_path: Path, monkeypatch: py
     old = path.read_bytes()
 
     def fail(*_: object, **__: object) -> int:
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", fail)
-    with pytest.raises(OSError, match="disk full"):
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(NotEnoughMemory, match="is full"):
         write_report(replace(small_data, title="new"), path)
     assert path.read_bytes() == old

@@ -22,6 +22,7 @@ from lingualign.report.arms import compare_arm
 from lingualign.report.data import Arm, ReportData
 from lingualign.report.panels.panel import ABOUTS, About
 from lingualign.report.wording import clean, difference, difference_interval, interval, label, p_value, rate, shortened
+from lingualign.runs import write_text
 
 #: Name of the edit among the treatments.
 EDIT_ARM = "this edit"
@@ -126,13 +127,10 @@ def write_report(data: ReportData, path: Path, *, show_text: bool = False) -> Pa
 
     Raises:
         DataError: as for `render_report`.
+        NotEnoughMemory: the disk is full.
+        UserError: the file cannot be written for another reason.
     """
-    page = render_report(data, show_text=show_text)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(page, encoding="utf-8")
-    partial.replace(path)
-    return path
+    return write_text(path, render_report(data, show_text=show_text))
 
 
 def _environment() -> Environment:
