@@ -125,14 +125,23 @@ def test_unknown_device(refused: Refused, tiny_model_folder: Path, settings_file
 def test_unsupported_architecture(
     refused: Refused, tmp_path: Path, tiny_model_folder: Path, settings_file: Path
 ) -> None:
-    from transformers import GPT2Config, GPT2LMHeadModel
+    from transformers import MixtralConfig, MixtralForCausalLM
 
-    folder = _copy_model(tiny_model_folder, tmp_path / "gpt2")
+    folder = _copy_model(tiny_model_folder, tmp_path / "mixtral")
     (folder / "model.safetensors").unlink()
-    GPT2LMHeadModel(GPT2Config(vocab_size=320, n_embd=32, n_layer=2, n_head=2)).save_pretrained(folder)
+    config = MixtralConfig(
+        vocab_size=320,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        num_local_experts=4,
+    )
+    MixtralForCausalLM(config).save_pretrained(folder)
     line = refused("run", folder, "--config", settings_file)
-    assert "GPT2" in line
-    assert "dense MLP" in line
+    assert "model.layers.0.mlp" in line
+    assert "routed experts" in line
 
 
 def test_no_chat_template(refused: Refused, tmp_path: Path, tiny_model_folder: Path, settings_file: Path) -> None:
