@@ -97,6 +97,13 @@ def test_mean_change_weighs_languages_equally() -> None:
         mean_change(before, after, "harmful", "refused", ["th", "ko"])
 
 
+def test_intervals_do_not_depend_on_the_order_of_replies() -> None:
+    before, after = replies("raaaaiaraa"), replies("rrrraaraai")
+    expected = mean_change(before, after, "harmful", "refused", ["th"])
+    # A store is in the order of generation, an audit in that of the prompts.
+    assert mean_change(before[::-1], after[::-1], "harmful", "refused", ["th"]) == expected
+
+
 def test_language_fidelity_counts_identified_replies_of_the_outcome() -> None:
     def spoken(languages: Iterable[str], prompt: str) -> list[Reply]:
         return [reply for tag in languages for reply in replies("r", prompt, spoken=tag)]

@@ -217,7 +217,8 @@ def refusal_by_seed(
 
 
 def _by_seed(pairs: Sequence[_Pair], languages: Sequence[str]) -> tuple[Array, Array]:
-    row_of = {seed_id: row for row, seed_id in enumerate(dict.fromkeys(pair.seed_id for pair in pairs))}
+    # In a fixed order, so that a bootstrap draws the same prompts in whatever order the replies came.
+    row_of = {seed_id: row for row, seed_id in enumerate(sorted({pair.seed_id for pair in pairs}))}
     shape = (len(row_of), len(languages))
     before, after = np.full(shape, np.nan), np.full(shape, np.nan)
     for pair in pairs:
