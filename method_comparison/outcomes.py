@@ -90,12 +90,14 @@ def indicators(
         outcome: what is counted.
         languages: the columns.
     """
-    coded = record["outcomes"][side]
+    coded, seeds = record["outcomes"][side], record["outcomes"]["seeds"]
+    # In the order of `lingualign.evaluate.metrics`, so that a bootstrap draws the same prompts as there.
+    places = {kind: sorted(range(len(seeds[kind])), key=seeds[kind].__getitem__) for kind in kinds}
     columns = [
         [
-            np.nan if letter == MISSING else float(letter == LETTERS[outcome])
+            np.nan if coded[kind][tag][place] == MISSING else float(coded[kind][tag][place] == LETTERS[outcome])
             for kind in kinds
-            for letter in coded[kind][tag]
+            for place in places[kind]
         ]
         for tag in languages
     ]
