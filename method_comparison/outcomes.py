@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from lingualign.data.schema import KINDS, Prompt
 from lingualign.evaluate.schema import OUTCOMES, Outcome, Reply
-from lingualign.evaluate.statistics import Interval, expanded_percentiles, resampled_rows
+from lingualign.evaluate.statistics import Interval, percentile_interval, resampled_rows
 
 Array = npt.NDArray[np.float64]
 #: One letter for each outcome, and one for a prompt that a language lacks.
@@ -173,5 +173,4 @@ def crossed_bootstrap(values: Array, samples: int = 2000, seed: int = 0, confide
         sums += share * (drawn @ np.where(present, run, 0.0))
         weights += share * (drawn @ present.astype(np.float64))
     means = np.divide(sums, weights, out=np.full_like(sums, np.nan), where=weights > 0)
-    low, high = np.quantile(np.nanmean(means, axis=1), expanded_percentiles(prompts, confidence))
-    return (float(low), float(high))
+    return percentile_interval(np.nanmean(means, axis=1), prompts, confidence)

@@ -315,7 +315,7 @@ def test_located(built: Built) -> None:
 
 
 def test_coverage_gives_every_matrix_of_every_block_a_role(built: Built) -> None:
-    found = coverage(built.model)
+    found = coverage(built.model, built.mlps)
     inside = {
         name
         for name, parameter in built.model.named_parameters()

@@ -217,12 +217,13 @@ def test_a_matrix_without_a_role_is_an_error_by_name() -> None:
     model.get_submodule("model.layers.1").memory = nn.Linear(16, 7)
     assert len(locate_mlps(model)) == 3
     with pytest.raises(UnsupportedModel, match=r"^model\.layers\.1\.memory\.weight of LlamaForCausalLM is neither"):
-        coverage(model)
+        coverage(model, locate_mlps(model))
 
 
 def test_coverage_is_told_in_a_line_for_each_run_of_like_blocks() -> None:
     options, _ = EXPERTS["qwen2_moe"]
-    lines = coverage(tiny("qwen2_moe", **options, mlp_only_layers=[0, 1])).lines()
+    model = tiny("qwen2_moe", **options, mlp_only_layers=[0, 1])
+    lines = coverage(model, locate_mlps(model)).lines()
     assert lines[0] == "model.layers.0-1: gate mlp.gate_proj 40×16, up mlp.up_proj 40×16, down mlp.down_proj 16×40"
     assert lines[1].startswith("model.layers.2: router mlp.gate 2×16, routed gate+up mlp.experts.gate_up_proj 2×80×16")
     assert re.match(r"^\d+\.\d% of the parameters can be edited, the routed experts stay as they are; ", lines[2])

@@ -19,7 +19,7 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from lingualign.evaluate.statistics import Interval, expanded_percentiles, resampled_means
+from lingualign.evaluate.statistics import Interval, percentile_interval, resampled_means
 
 #: Below this Se + Sp − 1 a judge knows too little for its rates to be corrected: the interval would be the whole range.
 LEAST_YOUDEN = 0.3
@@ -139,11 +139,11 @@ def corrected_mean_interval(
     specificity = _drawn(generator, [(error.spared, error.others) for error in errors], samples)
     youden = np.maximum(sensitivity + specificity - 1.0, 0.05)
     corrected = means / youden if is_difference else (means + specificity - 1.0) / youden
-    low, high = np.quantile(np.nanmean(corrected, axis=1), expanded_percentiles(values.shape[0], confidence))
+    low, high = percentile_interval(np.nanmean(corrected, axis=1), values.shape[0], confidence)
     if is_difference:
-        return (max(-1.0, float(low)), min(1.0, float(high)))
+        return (max(-1.0, low), min(1.0, high))
     # The mean is cut, not each language: cutting those near 0 or 1 would draw the mean away from there.
-    return (min(1.0, max(0.0, float(low))), min(1.0, max(0.0, float(high))))
+    return (min(1.0, max(0.0, low)), min(1.0, max(0.0, high)))
 
 
 def _drawn(generator: np.random.Generator, counts: Sequence[tuple[int, int]], samples: int) -> npt.NDArray[np.float64]:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from lingualign.data.schema import Prompt
 from lingualign.evaluate.schema import Reply
 from lingualign.evaluate.sequences import sequence_log_probabilities
-from lingualign.evaluate.statistics import Interval, expanded_percentiles, resampled_rows
+from lingualign.evaluate.statistics import Interval, percentile_interval, resampled_rows
 
 Array = npt.NDArray[np.float64]
 #: Length of an opening. One token, such as "I", begins answers too.
@@ -82,7 +82,7 @@ def told_apart(harmful: Array, others: Array, samples: int = 2000, seed: int = 0
     drawn = [resampled_rows(count, samples, seed + place) / count for place, count in enumerate(wins.shape[1:])]
     shares = resampled_rows(runs, samples, seed + 2) / runs
     areas = sum(shares[:, run] * ((drawn[0] @ wins[run]) * drawn[1]).sum(axis=1) for run in range(runs))
-    return float(wins.mean()), _interval(areas, min(wins.shape[1:]))
+    return float(wins.mean()), percentile_interval(areas, min(wins.shape[1:]))
 
 
 def refused_at(
@@ -112,9 +112,4 @@ def refused_at(
             generator.integers(count, size=count) for count in (len(harmful), harmful.shape[1], others.shape[1])
         )
         values.append(value(harmful[runs][:, rows], others[runs][:, columns]))
-    return value(harmful, others), _interval(np.array(values), min(harmful.shape[1], others.shape[1]))
-
-
-def _interval(values: Any, prompts: int) -> Interval:
-    low, high = np.quantile(values, expanded_percentiles(prompts, 0.95))
-    return (float(low), float(high))
+    return value(harmful, others), percentile_interval(np.array(values), min(harmful.shape[1], others.shape[1]))

@@ -133,10 +133,8 @@ def clustered_bootstrap(
     Returns:
         (low, high). With a single row the interval is that row's value twice: it says nothing.
     """
-    low, high = np.quantile(
-        np.nanmean(resampled_means(values, samples, seed), axis=1), expanded_percentiles(values.shape[0], confidence)
-    )
-    return (float(low), float(high))
+    means = np.nanmean(resampled_means(values, samples, seed), axis=1)
+    return percentile_interval(means, values.shape[0], confidence)
 
 
 @lru_cache(maxsize=4)
@@ -157,6 +155,18 @@ def resampled_means(values: npt.NDArray[np.float64], samples: int, seed: int) ->
     weights = counts @ present.astype(np.float64)
     sums = counts @ np.where(present, values, 0.0)
     return np.divide(sums, weights, out=np.full_like(sums, np.nan), where=weights > 0)
+
+
+def percentile_interval(values: npt.NDArray[np.float64], rows: int, confidence: float = 0.95) -> Interval:
+    """The interval that bootstrap estimates from this many rows give.
+
+    Args:
+        values: one estimate for each sample.
+        rows: how many rows were drawn again.
+        confidence: of the interval.
+    """
+    low, high = np.quantile(values, expanded_percentiles(rows, confidence))
+    return (float(low), float(high))
 
 
 def expanded_percentiles(rows: int, confidence: float) -> tuple[float, float]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
 from lingualign.errors import UnsupportedModel
-from lingualign.models.locate import is_attention, locate_mlps, mixture_size
+from lingualign.models.locate import is_attention, mixture_size
 from lingualign.models.matrices import MlpMatrices, MlpMatrix
 
 if TYPE_CHECKING:
@@ -86,14 +86,18 @@ class Coverage:
         ]
 
 
-def coverage(model: nn.Module) -> Coverage:
+def coverage(model: nn.Module, mlps: Sequence[MlpMatrices]) -> Coverage:
     """The role of every matrix of every block.
 
+    Args:
+        model: the model.
+        mlps: of its blocks, from `locate_mlps`.
+
     Raises:
-        UnsupportedModel: as `locate_mlps`, or a matrix of a block is neither MLP nor attention nor router.
+        UnsupportedModel: a matrix of a block is neither MLP nor attention nor router.
     """
     parts = []
-    for mlp in locate_mlps(model):
+    for mlp in mlps:
         block = model.get_submodule(mlp.block)
         attentions = [path for path, module in block.named_modules() if path and is_attention(module)]
         known = {**dict(_roles(mlp.routed, "routed ")), **dict(_roles(mlp.matrices, "shared " if mlp.routed else ""))}

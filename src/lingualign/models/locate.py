@@ -216,7 +216,7 @@ def locate_blocks(model: nn.Module) -> tuple[str, nn.ModuleList, int]:
     config: Any = getattr(model, "config", None)
     text_config = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
     hidden_size = getattr(text_config, "hidden_size", None)
-    decoder: Any = model.get_decoder() if hasattr(model, "get_decoder") else model  # type: ignore[operator]
+    decoder: Any = getattr(model, "get_decoder", lambda: model)()
     prefix = next((path for path, module in model.named_modules() if module is decoder), "")
     lists: dict[str, nn.ModuleList] = {}
     for name, module in decoder.named_modules(prefix=prefix):
