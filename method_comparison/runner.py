@@ -130,9 +130,9 @@ class Comparison:
         self.code = code_version()
 
     @cached_property
-    def _settings(self) -> dict[str, Any]:
-        """What every result of the model depends on, wherever its files are; batch size and device change time and
-        memory only."""
+    def _fit_settings(self) -> dict[str, Any]:
+        """What every fit on the model depends on, wherever its files are; batch size and device change time and memory
+        only."""
         elsewhere: Any = {
             **dict.fromkeys(("model", "device"), True),
             **{"prompts": {"sources"}, "audit": {"batch_size"}, "judge": {"errors"}, "utility": {"data", "batch_size"}},
@@ -140,19 +140,31 @@ class Comparison:
         return {
             "model": self.model.source,
             "config": self.model.config.model_dump(mode="json", exclude=elsewhere),
-            "split": self.options.split,
-            "prompts": [prompts_hash(part) for part in (self.prompts.fit, self.prompts.select, self.audited)],
+            "prompts": [prompts_hash(part) for part in (self.prompts.fit, self.prompts.select)],
             "judge": [self.judge.name, self.card.as_table()],
         }
 
+    @cached_property
+    def _settings(self) -> dict[str, Any]:
+        """What every result of the model depends on."""
+        fit = self._fit_settings
+        return {**fit, "split": self.options.split, "prompts": [*fit["prompts"], prompts_hash(self.audited)]}
+
     def settings_hash(self, method: RegisteredMethod, seed: int) -> str:
         """Identifies what a result depends on, the code apart."""
+        return self._hash(self._settings, method, seed)
+
+    def fit_hash(self, method: RegisteredMethod, seed: int) -> str:
+        """Identifies what a fit depends on, the code apart: the same for both splits."""
+        return self._hash(self._fit_settings, method, seed)
+
+    def _hash(self, settings: dict[str, Any], method: RegisteredMethod, seed: int) -> str:
         chain = [method]
         while base := chain[-1].file.base:
             chain.append(self.methods[base])
         # A description is no setting.
         files = [{"fit": link.file.fit, "parameters": link.file.parameters} for link in chain]
-        return content_hash({**self._settings, "methods": files, "seed": seed})
+        return content_hash({**settings, "methods": files, "seed": seed})
 
     def tasks(self) -> list[Task]:
         """Every run that is asked for, in order, and where it stands."""
@@ -213,7 +225,7 @@ class Comparison:
         check_tasks(config.utility)
         loaded = load_model(self.model.checkpoint(), precision=config.precision, device=config.device)
         session = _Session(self, loaded)
-        with session.opened("base", content_hash(self._settings)) as base:
+        with session.opened(self.options.split, "base", content_hash(self._settings)) as base:
             before = session.audit(base, "before.jsonl", "audit before", None)
             utility = session.utility(base, None)
             opening = refusal_opening(before, loaded.tokenizer, self.prompts.reference)
@@ -236,17 +248,12 @@ class _Session:
         self.dtype = str(next(loaded.model.parameters()).dtype).removeprefix("torch.")
 
     @contextmanager
-    def opened(self, name: str, settings: str) -> Iterator[RunFolder]:
+    def opened(self, part: str, name: str, settings: str) -> Iterator[RunFolder]:
         """A work folder, of this code and these settings alone."""
         of = self.comparison
         key = content_hash([settings, of.code["commit"]])
-        path = of.options.work / of.options.split / of.model.name / f"{name}-{key}"
+        path = of.options.work / part / of.model.name / f"{name}-{key}"
         with RunFolder.open(path, {"model weights": self.loaded.fingerprint, "precision": self.dtype}) as folder:
-            yield folder
-
-    @contextmanager
-    def opened_for(self, method: RegisteredMethod, seed: int) -> Iterator[RunFolder]:
-        with self.opened(f"{method.name}-{seed}", self.comparison.settings_hash(method, seed)) as folder:
             yield folder
 
     def record(
@@ -259,9 +266,10 @@ class _Session:
     ) -> dict[str, Any]:
         """Fits, audits and compares one method with one seed."""
         of = self.comparison
-        with self.opened_for(task.method, task.seed) as folder:
-            fitted = self.fitted(folder, task.method, task.seed)
-            treatment = fitted.treatment
+        fitted = self.fitted(task.method, task.seed)
+        treatment = fitted.treatment
+        settings = of.settings_hash(task.method, task.seed)
+        with self.opened(of.options.split, f"{task.method.name}-{task.seed}", settings) as folder:
             after, scores = list(before), list(base_scores)
             if not treatment.is_nothing:
                 with treatment.change.applied(self.loaded.model):
@@ -293,7 +301,7 @@ class _Session:
             },
             "seed": task.seed,
             "split": of.options.split,
-            "settings": of.settings_hash(task.method, task.seed),
+            "settings": settings,
             "code": of.code,
             "reference": reference,
             "anchor_languages": anchors,
@@ -314,26 +322,27 @@ class _Session:
             "versions": versions(),
         }
 
-    def fitted(self, folder: RunFolder, method: RegisteredMethod, seed: int) -> Fitted:
-        """Fits a method, or reads what it made; the cost is that of the fit that made it."""
-        file, facts = folder.path / "treatment.safetensors", folder.path / "fit.json"
-        if facts.is_file():
-            kept = json.loads(facts.read_text(encoding="utf-8"))
-            return Fitted(Treatment(load_treatment(file), kept["system"]), Cost(**kept["cost"]))
-        base, base_cost = self.base_edit(method, seed) or (None, None)
-        scratch = folder.path / "features"
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir()
+    def fitted(self, method: RegisteredMethod, seed: int) -> Fitted:
+        """Fits a method, or reads what it made for either split; the cost is that of the fit that made it."""
         of = self.comparison
-        prompts = replace(of.prompts, report=PromptSet([]))
-        context = Context(self.config, self.loaded, prompts, of.judge, seed, scratch, base, of.progress)
-        with folder.timed("fit"), metered(self.device) as meter:
-            treatment = method.method.fit(context)
-        treatment.change.save(file)
-        cost = base_cost + meter.cost if base_cost and method.method.adds_to_base else meter.cost
-        write_json(facts, {"system": treatment.system, "cost": asdict(cost)})
-        shutil.rmtree(scratch)
-        return Fitted(treatment, cost)
+        with self.opened("fits", f"{method.name}-{seed}", of.fit_hash(method, seed)) as folder:
+            file, facts = folder.path / "treatment.safetensors", folder.path / "fit.json"
+            if facts.is_file():
+                kept = json.loads(facts.read_text(encoding="utf-8"))
+                return Fitted(Treatment(load_treatment(file), kept["system"]), Cost(**kept["cost"]))
+            base, base_cost = self.base_edit(method, seed) or (None, None)
+            scratch = folder.path / "features"
+            shutil.rmtree(scratch, ignore_errors=True)
+            scratch.mkdir()
+            prompts = replace(of.prompts, report=PromptSet([]))
+            context = Context(self.config, self.loaded, prompts, of.judge, seed, scratch, base, of.progress)
+            with metered(self.device) as meter:
+                treatment = method.method.fit(context)
+            treatment.change.save(file)
+            cost = base_cost + meter.cost if base_cost and method.method.adds_to_base else meter.cost
+            write_json(facts, {"system": treatment.system, "cost": asdict(cost)})
+            shutil.rmtree(scratch)
+            return Fitted(treatment, cost)
 
     def base_edit(self, method: RegisteredMethod, seed: int) -> tuple[Edit, Cost] | None:
         """The edit of the method that this one is made from, with the same seed where that has any, and its cost."""
@@ -341,8 +350,7 @@ class _Session:
             return None
         base = self.comparison.methods[method.file.base]
         seed = seed if base.file.seeded else 0
-        with self.opened_for(base, seed) as folder:
-            fitted = self.fitted(folder, base, seed)
+        fitted = self.fitted(base, seed)
         change = fitted.treatment.change
         if not isinstance(change, Edit):
             raise ConfigError(f"{method.name} is made from {base.name}, which is no edit of weights; correct `base`")

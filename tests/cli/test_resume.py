@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import time
 from pathlib import Path
@@ -18,11 +19,13 @@ KILLS = 8
 
 
 def _state(folder: Path) -> dict[str, int]:
-    """Sizes of the files of the work so far."""
+    """Sizes of the files of the work so far. What goes while it is looked at is passed over, folders too, where
+    `Path.rglob` raises."""
     sizes = {}
-    for path in folder.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):
-            sizes[str(path)] = path.stat().st_size
+    for within, _, names in os.walk(folder):
+        for path in (Path(within, name) for name in names):
+            with contextlib.suppress(FileNotFoundError):
+                sizes[str(path)] = path.stat().st_size
     return sizes
 
 

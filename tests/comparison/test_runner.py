@@ -12,7 +12,7 @@ import pytest
 from method_comparison import page, run
 from method_comparison.record import read_records
 from method_comparison.registry import METHODS, load_methods, load_model_file
-from method_comparison.runner import Comparison, Options
+from method_comparison.runner import Comparison, Options, Split
 
 from lingualign.edit import Edit
 from lingualign.errors import UserError
@@ -43,8 +43,9 @@ def comparison(
     folder: Path = METHODS,
     *,
     overwrite: bool = False,
+    split: Split = "report",
 ) -> Comparison:
-    options = Options("report", out / "results", out / "work", overwrite)
+    options = Options(split, out / "results", out / "work", overwrite)
     return Comparison(load_model_file(str(model)), load_methods(methods, folder), [0, 1], options, stages)
 
 
@@ -88,6 +89,19 @@ def test_a_fit_that_was_stopped_begins_anew(model_file: Path, tmp_path: Path) ->
     assert stages.begun["own replies"] == 1
 
 
+def test_a_fit_serves_both_splits(finished: Path, model_file: Path) -> None:
+    stages = Stages()
+    comparison(model_file, finished, stages, ["sparse-weight-edit"], split="select").run()
+    assert stages.begun["own replies"] == stages.begun["anchors"] == 0
+    assert stages.begun["audit after"] == 1
+    [report] = (finished / "results/report").glob("*/sparse-weight-edit/*.json")
+    [select] = (finished / "results/select").glob("*/sparse-weight-edit/*.json")
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in (report, select)]
+    assert records[0]["method"]["treatment"] == records[1]["method"]["treatment"]
+    assert records[0]["cost"] == records[1]["cost"]
+    assert records[0]["prompts"]["audited"] != records[1]["prompts"]["audited"]
+
+
 STEERING = """
 import torch
 from lingualign.features.collect import Site
@@ -120,7 +134,7 @@ def test_a_change_that_is_no_edit(model_file: Path, tmp_path: Path, monkeypatch:
     assert stages.begun["judged replies"] == 1  # of the second seed
     record, _ = read_records(tmp_path / "results", "report")
     assert record["utility"]["mean_divergence"]["kl"]["value"] > 0
-    [path] = tmp_path.glob("work/report/tiny/steer-0-*/treatment.safetensors")
+    [path] = tmp_path.glob("work/fits/tiny/steer-0-*/treatment.safetensors")
     assert record["method"]["treatment"] == Steering.load(path).fingerprint
     assert record["method"]["layers"] is None
     with pytest.raises(UserError, match="sham is made from steer, which is no edit of weights"):
@@ -155,12 +169,12 @@ def test_results_hold_figures_and_no_text(finished: Path) -> None:
 
 
 def test_replies_and_edits_are_in_the_work_folder(finished: Path) -> None:
-    [path] = finished.glob("work/report/tiny/sham-1-*/treatment.safetensors")
-    [base] = finished.glob("work/report/tiny/sparse-weight-edit-0-*/treatment.safetensors")
+    [path] = finished.glob("work/fits/tiny/sham-1-*/treatment.safetensors")
+    [base] = finished.glob("work/fits/tiny/sparse-weight-edit-0-*/treatment.safetensors")
     sham = Edit.load(path)
     assert sham.deltas.keys() == Edit.load(base).deltas.keys()
     assert sham.manifest["seed"] == 1
-    assert not list(finished.glob("work/report/tiny/*/features"))
+    assert not list(finished.glob("work/fits/tiny/*/features"))
 
 
 def test_other_settings_are_refused_until_they_may_replace(finished: Path, model_file: Path, tmp_path: Path) -> None:
