@@ -24,9 +24,10 @@ import torch
 from torch import Tensor
 
 from lingualign import __version__
-from lingualign.edit import Edit, LowRankDelta, tensor_fingerprint
+from lingualign.edit import Edit, LowRankDelta, weight_fingerprint
 from lingualign.errors import ConfigError
-from lingualign.features.carry import CarriedStates
+from lingualign.features.block_major import trajectories
+from lingualign.features.carry import Trajectories
 from lingualign.features.collect import Site
 from lingualign.features.moments import Moments
 from lingualign.features.positions import Positions
@@ -38,6 +39,7 @@ from lingualign.methods.layers import choose_layers
 from lingualign.methods.own_language import Lesson
 from lingualign.methods.selection import Selection, select_neurons
 from lingualign.models.locate import MlpMatrices, locate_mlps
+from lingualign.models.stages import weight_of
 from lingualign.solvers.low_rank import Solution, solve_dual, solve_primal
 from lingualign.solvers.null_space import null_space_basis
 
@@ -247,6 +249,11 @@ class _Fit:
         self.taught, self.teacher_chats = chats.taught, chats.teachers
         self.reference_chats, self.low_chats, self.keep_chats = chats.reference, chats.low, chats.keep
         self._keep = list(zip(anchors.keep, self.keep_chats, strict=True))
+        self._plain = [
+            chat
+            for prompt, chat in self._keep
+            if prompt.language == anchors.reference and prompt.kind != "harmful"
+        ]
         self.solve_seconds = 0.0
         self.diagnostics: list[dict[str, Any]] = []
         self.chosen = choose_layers(
@@ -261,19 +268,33 @@ class _Fit:
 
     def solve(self) -> Edit:
         """The edit of all chosen layers, by the method's propagation."""
-        # Neurons and targets are the unedited model's, whatever the propagation.
-        matrices = {layer: self._matrices(layer) for layer in self.layers}
-        outputs = [matrix.outputs for group in matrices.values() for matrix in group]
-        wanted = self._wanted(outputs)
-        if self.method.propagation == "none":
-            return self._solve([m for group in matrices.values() for m in group], wanted, Edit({}, {}), 1)
-        blocks = self.mlps[0].block.rpartition(".")[0]
-        self.source.states = CarriedStates(self.model, blocks)
+        states = self._trajectories()
         edit = Edit({}, {})
         for index, layer in enumerate(self.layers):
+            # Neurons and targets are the unedited model's, whatever the propagation.
+            self.source.states = states.unedited
+            matrices = self._matrices(layer)
+            wanted = self._wanted([matrix.outputs for matrix in matrices])
+            self.source.states = states.edited
+            before = Edit({}, {}) if self.method.propagation == "none" else edit
             share = len(self.layers) - index if self.method.propagation == "split" else 1
-            edit = edit + self._solve(matrices[layer], wanted, edit, share)
+            edit = edit + self._solve(matrices, wanted, before, share)
+            if self.method.propagation != "none":
+                states.follow(edit)
         return edit
+
+    def _trajectories(self) -> Trajectories:
+        """The states of all chats that will be read, on their way through the blocks."""
+        neurons = self._plain if self.method.selection != "all" else []
+        return trajectories(
+            self.model,
+            self.mlps[0].block.rpartition(".")[0],
+            [*self.reference_chats, *self.teacher_chats, *neurons],
+            [*self.low_chats, *self.keep_chats],
+            pad_id=self.source.pad_id,
+            batch_tokens=self.source.batch_tokens,
+            folder=self.source.cache,
+        )
 
     def _wanted(self, outputs: Sequence[Site]) -> dict[Site, Tensor]:
         """What each output should be for each pair, (pairs, positions, width): the teacher's."""
@@ -303,9 +324,8 @@ class _Fit:
         started = time.monotonic()
         deltas: dict[str, LowRankDelta] = {}
         base: dict[str, str] = {}
-        parameters = dict(self.model.named_parameters())
         for matrix in matrices:
-            weight = parameters[matrix.parameter].detach()
+            weight = weight_of(self.model, matrix.parameter)
             target = self._target(matrix, low[matrix.outputs], wanted[matrix.outputs]) / share
             rows = low[matrix.inputs].reshape(-1, low[matrix.inputs].shape[-1])
             solution = self._solve_matrix(matrix, rows.double(), target.double(), keep[matrix.inputs])
@@ -317,7 +337,7 @@ class _Fit:
                 matrix.columns,
             )
             deltas[matrix.parameter] = delta
-            base[matrix.parameter] = tensor_fingerprint(weight)
+            base[matrix.parameter] = weight_fingerprint(self.model, matrix.parameter)
             self.diagnostics.append(_diagnose(matrix, delta, solution, weight))
         self.solve_seconds += time.monotonic() - started
         return Edit(deltas, base)
@@ -344,13 +364,8 @@ class _Fit:
         method = self.method
         if method.selection == "all":
             return None
-        harmless = [
-            chat
-            for prompt, chat in zip(self.anchors.keep, self.keep_chats, strict=True)
-            if prompt.language == self.anchors.reference and prompt.kind != "harmful"
-        ]
         harmful_rows = self.source.rows(self.reference_chats, [site], method.positions, "neurons")[site].mean(1)
-        harmless_rows = self.source.rows(harmless, [site], method.positions, "neurons")[site].mean(1)
+        harmless_rows = self.source.rows(self._plain, [site], method.positions, "neurons")[site].mean(1)
         chosen = select_neurons(
             method.selection,
             harmful_rows,

@@ -1,0 +1,275 @@
+"""Passes that take all batches through one block before any goes on, so that a streamed model reads each block once.
+
+What is kept of a chat is its hidden states before the block that all have reached, without padding, in the model's
+dtype: in memory, or in a file that is mapped where they would be large.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from lingualign.errors import NotEnoughMemory
+from lingualign.features.carry import States, Trajectories, WholeTrajectories, block_index, stood_in
+from lingualign.features.collect import EndOfPassError, batches_by_length, forward, pad
+from lingualign.models.chat import EncodedChat
+from lingualign.models.stages import StreamedWeights, streamed_weights
+
+if TYPE_CHECKING:
+    from lingualign.edit import Edit
+
+#: Hidden states above this many bytes are kept in a mapped file where there is a folder for it.
+IN_MEMORY_BYTES = 2 * 1024**3
+
+
+class HiddenStates:
+    """The hidden states of chats at one depth, each (its tokens, hidden size).
+
+    Args:
+        chats: whose; equal ones share their states.
+        folder: where a mapped file may be; None to keep all in memory.
+        in_memory: above this many bytes a file is used.
+    """
+
+    def __init__(self, chats: Sequence[EncodedChat], folder: Path | None, in_memory: int = IN_MEMORY_BYTES) -> None:
+        self.chats = list(dict.fromkeys(chats))
+        self._folder = folder
+        self._in_memory = in_memory
+        self._of: dict[EncodedChat, Tensor] = {}
+        self._tuple = 0
+
+    def __contains__(self, chat: EncodedChat) -> bool:
+        return chat in self._of
+
+    def gather(self, chats: Sequence[EncodedChat], offsets: Sequence[int], device: torch.device) -> Any:
+        """A block's output for a padded batch, as the block gave it: a tensor (B, T, hidden), or a tuple that begins
+        with it."""
+        first = self._of[chats[0]]
+        width = max(offset + len(chat.ids) for chat, offset in zip(chats, offsets, strict=True))
+        hidden = torch.zeros(len(chats), width, first.shape[1], dtype=first.dtype)
+        for row, (chat, offset) in enumerate(zip(chats, offsets, strict=True)):
+            hidden[row, offset : offset + len(chat.ids)] = self._of[chat]
+        moved = hidden.to(device)
+        return (moved, *[None] * (self._tuple - 1)) if self._tuple else moved
+
+    def scatter(self, chats: Sequence[EncodedChat], offsets: Sequence[int], output: Any) -> None:
+        """Keeps a block's output for a batch."""
+        self._tuple = len(output) if isinstance(output, tuple) else 0
+        hidden = (output[0] if self._tuple else output).detach()
+        if not self._of:
+            self._allocate(hidden.shape[-1], hidden.dtype)
+        for row, (chat, offset) in enumerate(zip(chats, offsets, strict=True)):
+            self._of[chat].copy_(hidden[row, offset : offset + len(chat.ids)])
+
+    def _allocate(self, width: int, dtype: torch.dtype) -> None:
+        lengths = [len(chat.ids) for chat in self.chats]
+        size = sum(lengths) * width * dtype.itemsize
+        if self._folder is None or size <= self._in_memory:
+            flat = torch.empty(sum(lengths), width, dtype=dtype)
+        else:
+            flat = _mapped(self._folder, size, dtype).view(-1, width)
+        self._of = dict(zip(self.chats, flat.split(lengths), strict=True))
+
+
+def _mapped(folder: Path, size: int, dtype: torch.dtype) -> Tensor:
+    """A flat tensor of `size` bytes in a file that is gone when the tensor is, or when the process is killed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(suffix=".hidden", dir=folder)
+    try:
+        # All of its room now: a mapped file that meets a full disk later kills the process.
+        os.posix_fallocate(handle, 0, size)
+        return torch.from_file(name, shared=True, size=size // dtype.itemsize, dtype=dtype)
+    except OSError as error:
+        raise NotEnoughMemory(
+            f"the hidden states of the anchors need {size / 1e9:.1f} GB on the disk of {folder} ({error.strerror}); "
+            "free some, or fit on fewer prompts"
+        ) from error
+    finally:
+        os.close(handle)
+        os.unlink(name)
+
+
+class _Lane:
+    """Chats on their way through one model: the unedited one, or the one that is edited."""
+
+    def __init__(self, owner: BlockMajor, chats: Sequence[EncodedChat]) -> None:
+        self._owner = owner
+        self.held = HiddenStates(chats, owner.folder, owner.in_memory)
+
+    def stages(self, modules: Sequence[str]) -> list[tuple[int, list[str]]]:
+        """Each block that holds some of the modules."""
+        by_block: dict[int, list[str]] = {}
+        for module in modules:
+            by_block.setdefault(block_index(self._owner.streamed.blocks, module), []).append(module)
+        return sorted(by_block.items())
+
+    @contextmanager
+    def resumed(self, chats: Sequence[EncodedChat], offsets: Sequence[int], block: int) -> Iterator[bool]:
+        """Within, a forward pass over `chats` starts at `block`, which all chats are brought to."""
+        self._owner.advance(block)
+        with self._owner.from_block(self.held, chats, offsets, block):
+            yield False
+
+
+class BlockMajor:
+    """Two sets of chats, one on its way through the unedited model and one through the edited, block by block.
+
+    All go on together, so that a block is read once for all of them. The two may hold the same chats.
+
+    Args:
+        model: a streamed model.
+        unedited: chats that are read in the unedited model.
+        edited: chats that are read in the model that is edited block by block.
+        pad_id: token id for padding.
+        batch_tokens: padded tokens per forward pass.
+        folder: where hidden states may be put into a file; None to keep all in memory.
+        in_memory: above this many bytes of hidden states of either set a file is used.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        unedited: Sequence[EncodedChat],
+        edited: Sequence[EncodedChat],
+        *,
+        pad_id: int = 0,
+        batch_tokens: int = 2048,
+        folder: Path | None = None,
+        in_memory: int = IN_MEMORY_BYTES,
+    ) -> None:
+        found = streamed_weights(model)
+        assert found is not None
+        self.streamed: StreamedWeights = found
+        self.folder = folder
+        self.in_memory = in_memory
+        self._model = model
+        self._pad_id = pad_id
+        self._batch_tokens = batch_tokens
+        self._blocks: nn.ModuleList = model.get_submodule(found.blocks)
+        self._edit: Edit | None = None
+        self._reached = 0
+        self._unedited, self._edited = _Lane(self, unedited), _Lane(self, edited)
+
+    @property
+    def unedited(self) -> States:
+        return self._unedited
+
+    @property
+    def edited(self) -> States:
+        return self._edited
+
+    def follow(self, edit: Edit) -> None:
+        """From here on the edited model is edited by this; it changes no block that the chats have gone beyond."""
+        self._edit = edit
+
+    def advance(self, block: int) -> None:
+        """Brings all chats to `block`, so that their states before it are there."""
+        assert block >= self._reached, "blocks are read in order"
+        while self._reached < block:
+            for lane in (self._unedited, self._edited):
+                edited = lane is self._edited and self._edit is not None
+                with self.streamed.edited(self._edit.deltas if edited and self._edit is not None else {}):
+                    self._through(lane.held, self._reached)
+            self._reached += 1
+
+    def _through(self, held: HiddenStates, block: int) -> None:
+        """Takes chats through one block."""
+        for batch in batches_by_length(held.chats, self._batch_tokens):
+            chats = [held.chats[index] for index in batch]
+            ids, mask, offsets = pad(chats, self._pad_id, "right")
+            with self.from_block(held, chats, offsets, block), behind(self._blocks[block], held, chats, offsets):
+                forward(self._model, ids, mask)
+
+    @contextmanager
+    def from_block(
+        self, held: HiddenStates, chats: Sequence[EncodedChat], offsets: Sequence[int], block: int
+    ) -> Iterator[None]:
+        """Within, a forward pass starts at a block with what is held of the states before it."""
+        output = held.gather(chats, offsets, self.streamed.device) if block else None
+        with stood_in(self._blocks, block, output):
+            yield
+
+
+@contextmanager
+def behind(
+    block: nn.Module, held: HiddenStates, chats: Sequence[EncodedChat], offsets: Sequence[int]
+) -> Iterator[None]:
+    """Within, a forward pass over a batch keeps what `block` gives and ends there."""
+
+    def keep(_module: nn.Module, _args: Any, output: Any) -> None:
+        held.scatter(chats, offsets, output)
+        raise EndOfPassError
+
+    handle = block.register_forward_hook(keep)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+class OnePass:
+    """One pass over chats through a streamed model from the start, block by block, for what is read once.
+
+    Args:
+        model: a streamed model.
+        chats: all that will be read.
+        folder, in_memory: as for `BlockMajor`; each depth has its own states, of which two are there at a time.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        chats: Sequence[EncodedChat],
+        folder: Path | None = None,
+        in_memory: int = IN_MEMORY_BYTES,
+    ) -> None:
+        found = streamed_weights(model)
+        assert found is not None
+        self._streamed: StreamedWeights = found
+        self._blocks: nn.ModuleList = model.get_submodule(found.blocks)
+        self._last = 0
+        self._fresh = lambda: HiddenStates(chats, folder, in_memory)
+        self._before, self._after, self._at = self._fresh(), self._fresh(), 0
+
+    def stages(self, modules: Sequence[str]) -> list[tuple[int, list[str]]]:
+        """Every block down to the last that holds one of the modules."""
+        of = {module: block_index(self._streamed.blocks, module) for module in modules}
+        self._last = max(of.values())
+        return [(block, [module for module in modules if of[module] == block]) for block in range(self._last + 1)]
+
+    @contextmanager
+    def resumed(self, chats: Sequence[EncodedChat], offsets: Sequence[int], block: int) -> Iterator[bool]:
+        """Within, a forward pass over `chats` starts at `block`, and unless it is the last goes through all of it."""
+        if block != self._at:
+            self._before, self._after, self._at = self._after, self._fresh(), block
+        output = self._before.gather(chats, offsets, self._streamed.device) if block else None
+        with stood_in(self._blocks, block, output):
+            if block == self._last:
+                yield False
+            else:
+                with behind(self._blocks[block], self._after, chats, offsets):
+                    yield True
+
+
+def trajectories(
+    model: Any,
+    blocks: str,
+    unedited: Sequence[EncodedChat],
+    edited: Sequence[EncodedChat],
+    *,
+    pad_id: int = 0,
+    batch_tokens: int = 2048,
+    folder: Path | None = None,
+) -> Trajectories:
+    """What suits the model: block by block if it is streamed, else batch by batch. Arguments as for `BlockMajor`;
+    `blocks` is the path of the list of blocks."""
+    if streamed_weights(model) is None:
+        return WholeTrajectories(model, blocks)
+    return BlockMajor(model, unedited, edited, pad_id=pad_id, batch_tokens=batch_tokens, folder=folder)
