@@ -35,13 +35,11 @@ class HiddenStates:
     Args:
         chats: whose; equal ones share their states.
         folder: where a mapped file may be; None to keep all in memory.
-        in_memory: above this many bytes a file is used.
     """
 
-    def __init__(self, chats: Sequence[EncodedChat], folder: Path | None, in_memory: int = IN_MEMORY_BYTES) -> None:
+    def __init__(self, chats: Sequence[EncodedChat], folder: Path | None) -> None:
         self.chats = list(dict.fromkeys(chats))
         self._folder = folder
-        self._in_memory = in_memory
         self._of: dict[EncodedChat, Tensor] = {}
         self._tuple = 0
 
@@ -71,7 +69,7 @@ class HiddenStates:
     def _allocate(self, width: int, dtype: torch.dtype) -> None:
         lengths = [len(chat.ids) for chat in self.chats]
         size = sum(lengths) * width * dtype.itemsize
-        if self._folder is None or size <= self._in_memory:
+        if self._folder is None or size <= IN_MEMORY_BYTES:
             flat = torch.empty(sum(lengths), width, dtype=dtype)
         else:
             flat = _mapped(self._folder, size, dtype).view(-1, width)
@@ -101,7 +99,7 @@ class _Lane:
 
     def __init__(self, owner: BlockMajor, chats: Sequence[EncodedChat]) -> None:
         self._owner = owner
-        self.held = HiddenStates(chats, owner.folder, owner.in_memory)
+        self.held = HiddenStates(chats, owner.folder)
 
     def stages(self, modules: Sequence[str]) -> list[tuple[int, list[str]]]:
         """Each block that holds some of the modules."""
@@ -130,7 +128,6 @@ class BlockMajor:
         pad_id: token id for padding.
         batch_tokens: padded tokens per forward pass.
         folder: where hidden states may be put into a file; None to keep all in memory.
-        in_memory: above this many bytes of hidden states of either set a file is used.
     """
 
     def __init__(
@@ -142,13 +139,11 @@ class BlockMajor:
         pad_id: int = 0,
         batch_tokens: int = 2048,
         folder: Path | None = None,
-        in_memory: int = IN_MEMORY_BYTES,
     ) -> None:
         found = streamed_weights(model)
         assert found is not None
         self.streamed: StreamedWeights = found
         self.folder = folder
-        self.in_memory = in_memory
         self._model = model
         self._pad_id = pad_id
         self._batch_tokens = batch_tokens
@@ -220,22 +215,16 @@ class OnePass:
     Args:
         model: a streamed model.
         chats: all that will be read.
-        folder, in_memory: as for `BlockMajor`; each depth has its own states, of which two are there at a time.
+        folder: as for `BlockMajor`. Each depth has its own states, of which two are there at a time.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        chats: Sequence[EncodedChat],
-        folder: Path | None = None,
-        in_memory: int = IN_MEMORY_BYTES,
-    ) -> None:
+    def __init__(self, model: Any, chats: Sequence[EncodedChat], folder: Path | None = None) -> None:
         found = streamed_weights(model)
         assert found is not None
         self._streamed: StreamedWeights = found
         self._blocks: nn.ModuleList = model.get_submodule(found.blocks)
         self._last = 0
-        self._fresh = lambda: HiddenStates(chats, folder, in_memory)
+        self._fresh = lambda: HiddenStates(chats, folder)
         self._before, self._after, self._at = self._fresh(), self._fresh(), 0
 
     def stages(self, modules: Sequence[str]) -> list[tuple[int, list[str]]]:

@@ -62,10 +62,10 @@ class StreamedWeights:
         stored: the checkpoint's tensors by name.
         dtype: what to compute in.
         device: where to.
+        blocks: path of the list of blocks, such as `model.layers`.
         prefetch: whether the next block's bytes are read ahead.
 
     Attributes:
-        blocks: path of the list of blocks.
         deltas: the edit that is in force, by parameter name; a block gets its part when it is read.
         fingerprints: of the unedited weights that were asked for, by name (filled by `lingualign.edit`).
         loads: how often each block was read, by index.
@@ -80,10 +80,11 @@ class StreamedWeights:
         stored: Mapping[str, StoredTensor],
         dtype: torch.dtype,
         device: torch.device,
+        blocks: str,
         *,
         prefetch: bool = True,
     ) -> None:
-        self.blocks = locate_mlps(model)[0].block.rpartition(".")[0]
+        self.blocks = blocks
         self.device = device
         self.deltas: Mapping[str, LowRankDelta] = {}
         self.fingerprints: dict[str, str] = {}
@@ -390,7 +391,8 @@ def load_streamed(
     if not model.can_generate():
         raise UnsupportedModel(f"{folder} ({type(model).__name__}) does not generate text; give a causal language model")
     model.eval()
-    streamed = StreamedWeights(model, stored_tensors(folder), dtype, torch.device(device), prefetch=prefetch)
+    blocks = locate_mlps(model)[0].block.rpartition(".")[0]
+    streamed = StreamedWeights(model, stored_tensors(folder), dtype, torch.device(device), blocks, prefetch=prefetch)
     setattr(model, _ATTRIBUTE, streamed)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token

@@ -87,11 +87,11 @@ class StoredTensor:
         """
         width = self.bytes // self.shape[0]
         found = torch.empty(len(indices), *self.shape[1:], dtype=self.torch_dtype)
-        view = memoryview(found.view(len(indices), -1).view(torch.uint8).numpy())
+        places = found.view(len(indices), -1).view(torch.uint8).numpy()
         with self.file.open("rb") as handle:
             for number, index in enumerate(indices.tolist()):
                 handle.seek(self.start + index * width)
-                if handle.readinto(view[number]) != width:
+                if handle.readinto(places[number].data) != width:
                     raise UserError(f"{self.file} is truncated in {self.name}; {_AGAIN}")
         return found
 
