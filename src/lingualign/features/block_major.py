@@ -1,15 +1,16 @@
 """Passes that take all batches through one block before any goes on, so that a streamed model reads each block once.
 
 What is kept of a chat is its hidden states before the block that all have reached, without padding, in the model's
-dtype: in memory, or in a file that is mapped where they would be large.
+dtype: in memory, or in a file that is mapped where they would be large. Batches stay the same from block to block, and
+the same as in a model that is in memory: sums that are rounded otherwise would make another edit in bfloat16.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,62 +19,62 @@ from torch import Tensor, nn
 
 from lingualign.errors import NotEnoughMemory
 from lingualign.features.carry import States, Trajectories, WholeTrajectories, block_index, stood_in
-from lingualign.features.collect import EndOfPassError, batches_by_length, forward, pad
+from lingualign.features.collect import EndOfPassError, forward, pad
 from lingualign.models.chat import EncodedChat
 from lingualign.models.stages import StreamedWeights, streamed_weights
 
 if TYPE_CHECKING:
     from lingualign.edit import Edit
 
+#: Chats that go through a model together, in that order.
+Batch = tuple[EncodedChat, ...]
 #: Hidden states above this many bytes are kept in a mapped file where there is a folder for it.
 IN_MEMORY_BYTES = 2 * 1024**3
 
 
 class HiddenStates:
-    """The hidden states of chats at one depth, each (its tokens, hidden size).
+    """The hidden states of batches of chats at one depth, each chat's (its tokens, hidden size).
 
     Args:
-        chats: whose; equal ones share their states.
+        batches: whose. A chat in two batches has its states twice, so that every batch can go on by itself.
         folder: where a mapped file may be; None to keep all in memory.
     """
 
-    def __init__(self, chats: Sequence[EncodedChat], folder: Path | None) -> None:
-        self.chats = list(dict.fromkeys(chats))
+    def __init__(self, batches: Iterable[Batch], folder: Path | None) -> None:
+        self.batches: list[Batch] = list(dict.fromkeys(batches))
         self._folder = folder
-        self._of: dict[EncodedChat, Tensor] = {}
+        self._of: dict[Batch, Sequence[Tensor]] = {}
         self._tuple = 0
 
-    def __contains__(self, chat: EncodedChat) -> bool:
-        return chat in self._of
-
-    def gather(self, chats: Sequence[EncodedChat], offsets: Sequence[int], device: torch.device) -> Any:
+    def gather(self, batch: Batch, offsets: Sequence[int], device: torch.device) -> Any:
         """A block's output for a padded batch, as the block gave it: a tensor (B, T, hidden), or a tuple that begins
         with it."""
-        first = self._of[chats[0]]
-        width = max(offset + len(chat.ids) for chat, offset in zip(chats, offsets, strict=True))
-        hidden = torch.zeros(len(chats), width, first.shape[1], dtype=first.dtype)
-        for row, (chat, offset) in enumerate(zip(chats, offsets, strict=True)):
-            hidden[row, offset : offset + len(chat.ids)] = self._of[chat]
+        states = self._of[batch]
+        width = max(offset + len(state) for state, offset in zip(states, offsets, strict=True))
+        hidden = states[0].new_zeros(len(states), width, states[0].shape[1])
+        for row, (state, offset) in enumerate(zip(states, offsets, strict=True)):
+            hidden[row, offset : offset + len(state)] = state
         moved = hidden.to(device)
         return (moved, *[None] * (self._tuple - 1)) if self._tuple else moved
 
-    def scatter(self, chats: Sequence[EncodedChat], offsets: Sequence[int], output: Any) -> None:
-        """Keeps a block's output for a batch."""
+    def scatter(self, batch: Batch, offsets: Sequence[int], output: Any) -> None:
+        """Keeps a block's output for a padded batch."""
         self._tuple = len(output) if isinstance(output, tuple) else 0
         hidden = (output[0] if self._tuple else output).detach()
         if not self._of:
             self._allocate(hidden.shape[-1], hidden.dtype)
-        for row, (chat, offset) in enumerate(zip(chats, offsets, strict=True)):
-            self._of[chat].copy_(hidden[row, offset : offset + len(chat.ids)])
+        for row, (state, offset) in enumerate(zip(self._of[batch], offsets, strict=True)):
+            state.copy_(hidden[row, offset : offset + len(state)])
 
     def _allocate(self, width: int, dtype: torch.dtype) -> None:
-        lengths = [len(chat.ids) for chat in self.chats]
+        lengths = [len(chat.ids) for batch in self.batches for chat in batch]
         size = sum(lengths) * width * dtype.itemsize
         if self._folder is None or size <= IN_MEMORY_BYTES:
             flat = torch.empty(sum(lengths), width, dtype=dtype)
         else:
             flat = _mapped(self._folder, size, dtype).view(-1, width)
-        self._of = dict(zip(self.chats, flat.split(lengths), strict=True))
+        states = iter(flat.split(lengths))
+        self._of = {batch: [next(states) for _ in batch] for batch in self.batches}
 
 
 def _mapped(folder: Path, size: int, dtype: torch.dtype) -> Tensor:
@@ -95,11 +96,11 @@ def _mapped(folder: Path, size: int, dtype: torch.dtype) -> Tensor:
 
 
 class _Lane:
-    """Chats on their way through one model: the unedited one, or the one that is edited."""
+    """Batches on their way through one model: the unedited one, or the one that is edited."""
 
-    def __init__(self, owner: BlockMajor, chats: Sequence[EncodedChat]) -> None:
+    def __init__(self, owner: BlockMajor, held: HiddenStates) -> None:
         self._owner = owner
-        self.held = HiddenStates(chats, owner.folder)
+        self.held = held
 
     def stages(self, modules: Sequence[str]) -> list[tuple[int, list[str]]]:
         """Each block that holds some of the modules."""
@@ -110,47 +111,44 @@ class _Lane:
 
     @contextmanager
     def resumed(self, chats: Sequence[EncodedChat], offsets: Sequence[int], block: int) -> Iterator[bool]:
-        """Within, a forward pass over `chats` starts at `block`, which all chats are brought to."""
+        """Within, a forward pass over `chats`, one of the batches, starts at `block`, which all are brought to."""
         self._owner.advance(block)
-        with self._owner.from_block(self.held, chats, offsets, block):
+        with self._owner.from_block(self.held, tuple(chats), offsets, block):
             yield False
 
 
 class BlockMajor:
-    """Two sets of chats, one on its way through the unedited model and one through the edited, block by block.
+    """Batches on their way through the unedited model and others on their way through the edited, block by block.
 
-    All go on together, so that a block is read once for all of them. The two may hold the same chats.
+    All go on together, so that a block is read once for all of them.
 
     Args:
         model: a streamed model.
-        unedited: chats that are read in the unedited model.
-        edited: chats that are read in the model that is edited block by block.
+        unedited: batches that are read in the unedited model.
+        edited: batches that are read in the model that is edited block by block.
         pad_id: token id for padding.
-        batch_tokens: padded tokens per forward pass.
         folder: where hidden states may be put into a file; None to keep all in memory.
     """
 
     def __init__(
         self,
         model: Any,
-        unedited: Sequence[EncodedChat],
-        edited: Sequence[EncodedChat],
+        unedited: Iterable[Batch],
+        edited: Iterable[Batch],
         *,
         pad_id: int = 0,
-        batch_tokens: int = 2048,
         folder: Path | None = None,
     ) -> None:
         found = streamed_weights(model)
         assert found is not None
         self.streamed: StreamedWeights = found
-        self.folder = folder
         self._model = model
         self._pad_id = pad_id
-        self._batch_tokens = batch_tokens
         self._blocks: nn.ModuleList = model.get_submodule(found.blocks)
         self._edit: Edit | None = None
         self._reached = 0
-        self._unedited, self._edited = _Lane(self, unedited), _Lane(self, edited)
+        self._unedited = _Lane(self, HiddenStates(unedited, folder))
+        self._edited = _Lane(self, HiddenStates(edited, folder))
 
     @property
     def unedited(self) -> States:
@@ -161,45 +159,40 @@ class BlockMajor:
         return self._edited
 
     def follow(self, edit: Edit) -> None:
-        """From here on the edited model is edited by this; it changes no block that the chats have gone beyond."""
+        """From here on the edited model is edited by this; it changes no block that the batches have gone beyond."""
         self._edit = edit
 
     def advance(self, block: int) -> None:
-        """Brings all chats to `block`, so that their states before it are there."""
+        """Brings all batches to `block`, so that their states before it are there."""
         assert block >= self._reached, "blocks are read in order"
         while self._reached < block:
-            for lane in (self._unedited, self._edited):
-                edited = lane is self._edited and self._edit is not None
-                with self.streamed.edited(self._edit.deltas if edited and self._edit is not None else {}):
-                    self._through(lane.held, self._reached)
+            with self.streamed.edited({}):
+                self._through(self._unedited.held, self._reached)
+            with self.streamed.edited({} if self._edit is None else self._edit.deltas):
+                self._through(self._edited.held, self._reached)
             self._reached += 1
 
     def _through(self, held: HiddenStates, block: int) -> None:
-        """Takes chats through one block."""
-        for batch in batches_by_length(held.chats, self._batch_tokens):
-            chats = [held.chats[index] for index in batch]
-            ids, mask, offsets = pad(chats, self._pad_id, "right")
-            with self.from_block(held, chats, offsets, block), behind(self._blocks[block], held, chats, offsets):
+        """Takes batches through one block."""
+        for batch in held.batches:
+            ids, mask, offsets = pad(batch, self._pad_id, "right")
+            with self.from_block(held, batch, offsets, block), behind(self._blocks[block], held, batch, offsets):
                 forward(self._model, ids, mask)
 
     @contextmanager
-    def from_block(
-        self, held: HiddenStates, chats: Sequence[EncodedChat], offsets: Sequence[int], block: int
-    ) -> Iterator[None]:
+    def from_block(self, held: HiddenStates, batch: Batch, offsets: Sequence[int], block: int) -> Iterator[None]:
         """Within, a forward pass starts at a block with what is held of the states before it."""
-        output = held.gather(chats, offsets, self.streamed.device) if block else None
+        output = held.gather(batch, offsets, self.streamed.device) if block else None
         with stood_in(self._blocks, block, output):
             yield
 
 
 @contextmanager
-def behind(
-    block: nn.Module, held: HiddenStates, chats: Sequence[EncodedChat], offsets: Sequence[int]
-) -> Iterator[None]:
+def behind(block: nn.Module, held: HiddenStates, batch: Batch, offsets: Sequence[int]) -> Iterator[None]:
     """Within, a forward pass over a batch keeps what `block` gives and ends there."""
 
     def keep(_module: nn.Module, _args: Any, output: Any) -> None:
-        held.scatter(chats, offsets, output)
+        held.scatter(batch, offsets, output)
         raise EndOfPassError
 
     handle = block.register_forward_hook(keep)
@@ -210,21 +203,22 @@ def behind(
 
 
 class OnePass:
-    """One pass over chats through a streamed model from the start, block by block, for what is read once.
+    """One pass over batches through a streamed model from the start, block by block, for what is read once.
 
     Args:
         model: a streamed model.
-        chats: all that will be read.
+        batches: all that will be read.
         folder: as for `BlockMajor`. Each depth has its own states, of which two are there at a time.
     """
 
-    def __init__(self, model: Any, chats: Sequence[EncodedChat], folder: Path | None = None) -> None:
+    def __init__(self, model: Any, batches: Iterable[Batch], folder: Path | None = None) -> None:
         found = streamed_weights(model)
         assert found is not None
         self._streamed: StreamedWeights = found
         self._blocks: nn.ModuleList = model.get_submodule(found.blocks)
         self._last = 0
-        self._fresh = lambda: HiddenStates(chats, folder)
+        batches = list(batches)
+        self._fresh = lambda: HiddenStates(batches, folder)
         self._before, self._after, self._at = self._fresh(), self._fresh(), 0
 
     def stages(self, modules: Sequence[str]) -> list[tuple[int, list[str]]]:
@@ -235,30 +229,31 @@ class OnePass:
 
     @contextmanager
     def resumed(self, chats: Sequence[EncodedChat], offsets: Sequence[int], block: int) -> Iterator[bool]:
-        """Within, a forward pass over `chats` starts at `block`, and unless it is the last goes through all of it."""
+        """Within, a forward pass over `chats`, one of the batches, starts at `block`, and unless that is the last it
+        goes through all of it."""
+        batch = tuple(chats)
         if block != self._at:
             self._before, self._after, self._at = self._after, self._fresh(), block
-        output = self._before.gather(chats, offsets, self._streamed.device) if block else None
+        output = self._before.gather(batch, offsets, self._streamed.device) if block else None
         with stood_in(self._blocks, block, output):
             if block == self._last:
                 yield False
             else:
-                with behind(self._blocks[block], self._after, chats, offsets):
+                with behind(self._blocks[block], self._after, batch, offsets):
                     yield True
 
 
 def trajectories(
     model: Any,
     blocks: str,
-    unedited: Sequence[EncodedChat],
-    edited: Sequence[EncodedChat],
+    unedited: Iterable[Batch],
+    edited: Iterable[Batch],
     *,
     pad_id: int = 0,
-    batch_tokens: int = 2048,
     folder: Path | None = None,
 ) -> Trajectories:
     """What suits the model: block by block if it is streamed, else batch by batch. Arguments as for `BlockMajor`;
     `blocks` is the path of the list of blocks."""
     if streamed_weights(model) is None:
         return WholeTrajectories(model, blocks)
-    return BlockMajor(model, unedited, edited, pad_id=pad_id, batch_tokens=batch_tokens, folder=folder)
+    return BlockMajor(model, unedited, edited, pad_id=pad_id, folder=folder)

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lingualign.features.block_major import OnePass
+from lingualign.features.block_major import Batch, OnePass
 from lingualign.features.carry import States
-from lingualign.features.collect import Site, collect_rows, stream_features
+from lingualign.features.collect import Site, batches_by_length, collect_rows, stream_features
 from lingualign.features.moments import Moments
 from lingualign.features.positions import Positions
 from lingualign.models.chat import EncodedChat
@@ -127,6 +127,17 @@ class FeatureSource:
         self.progress(stage, len(chats), len(chats))
         return sums
 
+    def batches(self, chats: Sequence[EncodedChat]) -> list[Batch]:
+        """The batches in which these chats go through the model, where states are carried."""
+        parts = [chats[start : start + self.shard] for start in range(0, len(chats), self.shard)]
+        return [batch for part in parts for batch in self._batches(part)]
+
+    def _batches(self, part: Sequence[EncodedChat]) -> list[Batch]:
+        return [tuple(part[index] for index in batch) for batch in batches_by_length(part, self.batch_tokens)]
+
+    def _one_pass(self, part: Sequence[EncodedChat]) -> OnePass:
+        return OnePass(self.model, self._batches(part), self.cache)
+
     def _shard(self, chats: Sequence[EncodedChat]) -> int:
         # A pass from the start reads a streamed model's blocks once, however many chats go through them.
         return max(1, len(chats)) if self._streams else self.shard
@@ -139,7 +150,7 @@ class FeatureSource:
         return {
             "pad_id": self.pad_id,
             "batch_tokens": self.batch_tokens,
-            "states": OnePass(self.model, part, self.cache) if self._streams else self.states,
+            "states": self._one_pass(part) if self._streams else self.states,
             "on_batch": lambda count: self.progress(stage, done + count, total),
         }
 

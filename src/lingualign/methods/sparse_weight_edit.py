@@ -26,7 +26,7 @@ from torch import Tensor
 from lingualign import __version__
 from lingualign.edit import Edit, LowRankDelta, weight_fingerprint
 from lingualign.errors import ConfigError
-from lingualign.features.block_major import trajectories
+from lingualign.features.block_major import Batch, trajectories
 from lingualign.features.carry import Trajectories
 from lingualign.features.collect import Site
 from lingualign.features.moments import Moments
@@ -38,6 +38,7 @@ from lingualign.methods.controls import frobenius
 from lingualign.methods.layers import choose_layers
 from lingualign.methods.own_language import Lesson
 from lingualign.methods.selection import Selection, select_neurons
+from lingualign.models.chat import EncodedChat
 from lingualign.models.locate import MlpMatrices, locate_mlps
 from lingualign.models.stages import weight_of
 from lingualign.solvers.low_rank import Solution, solve_dual, solve_primal
@@ -248,10 +249,11 @@ class _Fit:
         self.reference_of = chats.reference_of
         self.taught, self.teacher_chats = chats.taught, chats.teachers
         self.reference_chats, self.low_chats, self.keep_chats = chats.reference, chats.low, chats.keep
-        self._keep = list(zip(anchors.keep, self.keep_chats, strict=True))
+        keep = list(zip(anchors.keep, self.keep_chats, strict=True))
+        self._groups = {kind: [chat for prompt, chat in keep if prompt.kind == kind] for kind in _KEEP_NAMES}
         self._plain = [
             chat
-            for prompt, chat in self._keep
+            for prompt, chat in keep
             if prompt.language == anchors.reference and prompt.kind != "harmful"
         ]
         self.solve_seconds = 0.0
@@ -286,13 +288,19 @@ class _Fit:
     def _trajectories(self) -> Trajectories:
         """The states of all chats that will be read, on their way through the blocks."""
         neurons = self._plain if self.method.selection != "all" else []
+        kept = list(self._groups.values())
+        if self._dual:
+            kept = [[chat for group in kept for chat in group]]
+
+        def batches(*groups: list[EncodedChat]) -> list[Batch]:
+            return [batch for group in groups for batch in self.source.batches(group)]
+
         return trajectories(
             self.model,
             self.mlps[0].block.rpartition(".")[0],
-            [*self.reference_chats, *self.teacher_chats, *neurons],
-            [*self.low_chats, *self.keep_chats],
+            batches(self.reference_chats, self.teacher_chats, neurons),
+            batches(self.low_chats, *kept),
             pad_id=self.source.pad_id,
-            batch_tokens=self.source.batch_tokens,
             folder=self.source.cache,
         )
 
@@ -388,23 +396,28 @@ class _Fit:
         gap = self.method.aim(matrix.outputs, low, wanted, self.anchors).reshape(-1, low.shape[-1])
         return gap if matrix.rows is None else gap[:, matrix.rows]
 
+    @property
+    def _dual(self) -> bool:
+        """Whether the dual solver is used, which needs the keep set's rows."""
+        method = self.method
+        row_count = (len(self.low_chats) + len(self.keep_chats)) * method.positions.rows
+        narrow = row_count < min(self.mlps[0].inner_size, self.mlps[0].hidden_size)
+        return method.solver == "dual" or (method.solver == "auto" and narrow and method.null_space is None)
+
     def _keep_features(self, inputs: Sequence[Site]) -> Mapping[Site, Tensor | Moments]:
         """Rows of the keep set for the dual solver, else their moments, which take no more room however many rows
         there are."""
         method, positions = self.method, self.method.positions
-        row_count = (len(self.low_chats) + len(self.keep_chats)) * positions.rows
-        narrow = row_count < min(self.mlps[0].inner_size, self.mlps[0].hidden_size)
         weight_of = {"harmless": 1.0, "look-alike": method.look_alike_weight, "harmful": method.reference_weight}
-        groups = {kind: [chat for prompt, chat in self._keep if prompt.kind == kind] for kind in weight_of}
-        if method.solver == "dual" or (method.solver == "auto" and narrow and method.null_space is None):
-            chats = [chat for group in groups.values() for chat in group]
+        if self._dual:
+            chats = [chat for group in self._groups.values() for chat in group]
             rows = self.source.rows(chats, inputs, positions, "keep set")
-            counts = torch.tensor([weight_of[kind] for kind, group in groups.items() for _ in group])
+            counts = torch.tensor([weight_of[kind] for kind, group in self._groups.items() for _ in group])
             # Mean second moments of the scaled rows equal those of rows counted so many times.
             scale = (counts / counts.mean()).sqrt()[:, None, None]
             return {site: values * scale for site, values in rows.items()}
         kept: dict[Site, Moments] = {}
-        for kind, group in groups.items():
+        for kind, group in self._groups.items():
             if not group:
                 continue
             found = self.source.moments(group, inputs, positions, f"keep set, {_KEEP_NAMES[kind]}")
