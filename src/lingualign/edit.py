@@ -34,12 +34,10 @@ def tensor_fingerprint(tensor: Tensor) -> str:
 
 
 def weight_fingerprint(model: nn.Module, name: str) -> str:
-    """The fingerprint of a parameter as the model computes with it; of a streamed model it is taken once."""
+    """The fingerprint of a model's weight; of a streamed model it is taken once, from the unedited weight."""
     streamed = streamed_weights(model)
     if streamed is None:
         return tensor_fingerprint(model.get_parameter(name))
-    if name in streamed.deltas:
-        return "edited"
     if name not in streamed.fingerprints:
         streamed.fingerprints[name] = tensor_fingerprint(streamed.weight(name))
     return streamed.fingerprints[name]
@@ -193,7 +191,9 @@ class Edit:
                     f"the edit expects {name} of shape {tuple(delta.shape)}, the model has "
                     f"{tuple(parameter.shape)}; use the edit's own base model"
                 )
-            if weight_fingerprint(model, name) != self.base[name]:
+            streamed = streamed_weights(model)
+            edited = streamed is not None and name in streamed.deltas
+            if edited or weight_fingerprint(model, name) != self.base[name]:
                 raise FingerprintMismatch(
                     f"{name} is not the weight this edit was made for (fingerprint differs); "
                     "load the base model the edit names, or refit the edit on this model"

@@ -16,6 +16,8 @@ from safetensors.torch import load_file, save_file
 from lingualign.data.schema import KINDS, Prompt, PromptSet
 from lingualign.edit import Edit, LowRankDelta
 from lingualign.errors import FingerprintMismatch, UnsupportedModel, UserError
+from lingualign.evaluate.engine import TransformersEngine
+from lingualign.evaluate.streamed_engine import StreamedEngine
 from lingualign.features.block_major import OnePass
 from lingualign.features.collect import Site, batches_by_length, collect_rows
 from lingualign.features.positions import Positions
@@ -255,6 +257,22 @@ def test_the_whole_forward_pass_is_the_models_own(folder: Path) -> None:
     ids = torch.tensor([encode_chats(whole.tokenizer, TEXTS)[0].ids])
     with torch.no_grad():
         assert torch.equal(streamed.model(input_ids=ids).logits, whole.model(input_ids=ids).logits)
+
+
+def test_replies_are_the_whole_models(folder: Path) -> None:
+    whole = load_model(str(folder), precision="float32", device="cpu")
+    streamed = load_streamed(folder, precision="float32", device="cpu")
+    (indices, replies), *others = StreamedEngine(streamed.model, streamed.tokenizer, max_new_tokens=4).generate(TEXTS)
+    assert not others
+    # Each of the tokens takes one pass; the end marker may come earlier.
+    assert set(_weights(streamed).loads.values()) <= {1, 2, 3, 4}
+    found = dict(zip(indices, replies, strict=True))
+    expected = {
+        index: reply
+        for batch, group in TransformersEngine(whole.model, whole.tokenizer, max_new_tokens=4).generate(TEXTS)
+        for index, reply in zip(batch, group, strict=True)
+    }
+    assert found == expected
 
 
 # Edits

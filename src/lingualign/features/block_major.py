@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,6 +128,7 @@ class BlockMajor:
         edited: batches that are read in the model that is edited block by block.
         pad_id: token id for padding.
         folder: where hidden states may be put into a file; None to keep all in memory.
+        on_block: called with the number of blocks that the batches have passed and how many they are to pass.
     """
 
     def __init__(
@@ -138,12 +139,14 @@ class BlockMajor:
         *,
         pad_id: int = 0,
         folder: Path | None = None,
+        on_block: Callable[[int, int], None] | None = None,
     ) -> None:
         found = streamed_weights(model)
         assert found is not None
         self.streamed: StreamedWeights = found
         self._model = model
         self._pad_id = pad_id
+        self._on_block = on_block
         self._blocks: nn.ModuleList = model.get_submodule(found.blocks)
         self._edit: Edit | None = None
         self._reached = 0
@@ -171,6 +174,8 @@ class BlockMajor:
             with self.streamed.edited({} if self._edit is None else self._edit.deltas):
                 self._through(self._edited.held, self._reached)
             self._reached += 1
+            if self._on_block is not None:
+                self._on_block(self._reached, block)
 
     def _through(self, held: HiddenStates, block: int) -> None:
         """Takes batches through one block."""
@@ -251,9 +256,10 @@ def trajectories(
     *,
     pad_id: int = 0,
     folder: Path | None = None,
+    on_block: Callable[[int, int], None] | None = None,
 ) -> Trajectories:
     """What suits the model: block by block if it is streamed, else batch by batch. Arguments as for `BlockMajor`;
     `blocks` is the path of the list of blocks."""
     if streamed_weights(model) is None:
         return WholeTrajectories(model, blocks)
-    return BlockMajor(model, unedited, edited, pad_id=pad_id, folder=folder)
+    return BlockMajor(model, unedited, edited, pad_id=pad_id, folder=folder, on_block=on_block)

@@ -302,6 +302,7 @@ class _Fit:
             batches(self.low_chats, *kept),
             pad_id=self.source.pad_id,
             folder=self.source.cache,
+            on_block=lambda done, total: self.source.progress("passing blocks", done, total),
         )
 
     def _wanted(self, outputs: Sequence[Site]) -> dict[Site, Tensor]:

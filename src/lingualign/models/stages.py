@@ -192,16 +192,11 @@ class StreamedWeights:
 
     def _hold(self, block: int, deltas: Mapping[str, LowRankDelta]) -> None:
         """Puts a block's weights into memory, edited by its part of `deltas`, in place of those of another block."""
-        part = f"{self.blocks}.{block}"
         wanted = {name: delta for name, delta in deltas.items() if self.block_of(name) == block}
-        added_so_far = self._applied.items()
-        stale = any(wanted.get(name) is not delta for name, delta in added_so_far)
+        stale = any(wanted.get(name) is not delta for name, delta in self._applied.items())
         if self._resident != block or stale:
-            if self._resident is not None:
-                self._release(f"{self.blocks}.{self._resident}")
-            self._applied = {}
-            self._resident = None
-            self._load(part)
+            self.release()
+            self._load(f"{self.blocks}.{block}")
             self._resident = block
             self.loads[block] += 1
             if self._reader is not None and block + 1 < self._block_count:
