@@ -116,7 +116,9 @@ def main() -> None:
     peak = max(run["peak_bytes"] for run in runs if run["side"] == "edit")
     # Hidden states apart, in units of the largest block.
     blocks = (peak - runs[-1]["hidden_bytes"]) / runs[-1]["block_bytes"]
-    print(f"time: {best['edit'] / best['pass']:.2f} x the pass; memory: {blocks:.2f} x the largest block + hidden states")
+    print(
+        f"time: {best['edit'] / best['pass']:.2f} x the pass; memory: {blocks:.2f} x the largest block + hidden states"
+    )
     write_json(
         options.out,
         {

@@ -313,7 +313,10 @@ def test_only_blocks_are_edited(tiny_model_folder: Path) -> None:
     shape = tuple(streamed.model.lm_head.weight.shape)
     delta = LowRankDelta(torch.ones(shape[0], 1), torch.ones(shape[1], 1), (shape[0], shape[1]))
     outside = Edit({"lm_head.weight": delta}, {"lm_head.weight": ""})
-    with pytest.raises(UnsupportedModel, match=r"lm_head.weight lies outside the blocks"), outside.applied(streamed.model):
+    with (
+        pytest.raises(UnsupportedModel, match=r"lm_head.weight lies outside the blocks"),
+        outside.applied(streamed.model),
+    ):
         pass
 
 

@@ -82,8 +82,9 @@ def _mapped(folder: Path, size: int, dtype: torch.dtype) -> Tensor:
     folder.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(suffix=".hidden", dir=folder)
     try:
-        # All of its room now: a mapped file that meets a full disk later kills the process.
-        os.posix_fallocate(handle, 0, size)
+        # All of its room now, where the system can: a mapped file that meets a full disk later kills the process.
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(handle, 0, size)
         return torch.from_file(name, shared=True, size=size // dtype.itemsize, dtype=dtype)
     except OSError as error:
         raise NotEnoughMemory(
@@ -92,7 +93,7 @@ def _mapped(folder: Path, size: int, dtype: torch.dtype) -> Tensor:
         ) from error
     finally:
         os.close(handle)
-        os.unlink(name)
+        Path(name).unlink()
 
 
 class _Lane:

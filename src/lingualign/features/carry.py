@@ -30,9 +30,7 @@ class States(Protocol):
         after the other."""
         ...
 
-    def resumed(
-        self, chats: Sequence[EncodedChat], offsets: Sequence[int], block: int
-    ) -> AbstractContextManager[bool]:
+    def resumed(self, chats: Sequence[EncodedChat], offsets: Sequence[int], block: int) -> AbstractContextManager[bool]:
         """Within, one forward pass over the batch `chats`, each at its offset, starts at `block` or before. Gives
         whether the pass must go through all of that block; then it ends itself behind it."""
         ...

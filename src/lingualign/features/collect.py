@@ -1,8 +1,8 @@
 """Runs chats through a model and hands over what chosen modules read or write at the declared positions.
 
-One forward pass serves all sites (of a streamed model: of one block); it stops after the last of them, so layers above and the output projection cost
-nothing. Rows are float32 whatever the model's dtype. Padding never enters a row: positions are absolute within each
-chat, on either padding side.
+One forward pass serves all sites (of a streamed model, those of one block); it stops after the last of them, so layers
+above and the output projection cost nothing. Rows are float32 whatever the model's dtype. Padding never enters a row:
+positions are absolute within each chat, on either padding side.
 """
 
 from __future__ import annotations

@@ -252,9 +252,7 @@ class _Fit:
         keep = list(zip(anchors.keep, self.keep_chats, strict=True))
         self._groups = {kind: [chat for prompt, chat in keep if prompt.kind == kind] for kind in _KEEP_NAMES}
         self._plain = [
-            chat
-            for prompt, chat in keep
-            if prompt.language == anchors.reference and prompt.kind != "harmful"
+            chat for prompt, chat in keep if prompt.language == anchors.reference and prompt.kind != "harmful"
         ]
         self.solve_seconds = 0.0
         self.diagnostics: list[dict[str, Any]] = []

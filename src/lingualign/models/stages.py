@@ -125,7 +125,9 @@ class StreamedWeights:
         """Every weight is there, in its shape: all conversions are tried on tensors without content."""
         found: dict[str, Tensor] = {}
         for part in self._parts:
-            found |= self._assemble(part, lambda stored: torch.empty(stored.shape, dtype=stored.torch_dtype, device="meta"))
+            found |= self._assemble(
+                part, lambda stored: torch.empty(stored.shape, dtype=stored.torch_dtype, device="meta")
+            )
         kind = type(self._model).__name__
         for name, tensor in self._meta.items():
             if name not in found:
@@ -230,16 +232,16 @@ class StreamedWeights:
             source.stored.warm(buffer)
 
     # What others ask for
-
     def weight(self, name: str) -> Tensor:
         """An unedited weight; it is valid until a block runs or another weight is asked for.
-
         Raises:
             UnsupportedModel: it lies outside the blocks.
         """
         block = self.block_of(name)
         if block is None:
-            raise UnsupportedModel(f"{name} lies outside the blocks, which a streamed model keeps on disk; load it whole")
+            raise UnsupportedModel(
+                f"{name} lies outside the blocks, which a streamed model keeps on disk; load it whole"
+            )
         self._hold(block, {})
         return self._model.get_parameter(name).detach()
 
@@ -328,9 +330,7 @@ def _sources(model: Any, stored: Mapping[str, StoredTensor], dtype: torch.dtype)
     there = {source.target for source in sources}
     for name, original in model.all_tied_weights_keys.items():
         if name not in there:
-            sources += [
-                _Source(source.stored, name, source.dtype) for source in sources if source.target == original
-            ]
+            sources += [_Source(source.stored, name, source.dtype) for source in sources if source.target == original]
     return sources
 
 
@@ -350,13 +350,11 @@ def load_streamed(
     prefetch: bool = True,
 ) -> LoadedModel:
     """Loads a checkpoint folder as a streamed model, which takes the memory of one block.
-
     Args:
         folder: with config.json, safetensors and a tokenizer.
         name: what the user calls it; by default the folder.
         precision, device: as in `load_model`.
         prefetch: whether the next block's bytes are read ahead.
-
     Raises:
         UserError: the folder is incomplete or damaged.
         UnsupportedModel: it is not a causal language model, has no chat template, or is quantised.
@@ -384,7 +382,9 @@ def load_streamed(
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"cannot load {folder}: {first_line}; give a Hugging Face checkpoint") from error
     if not model.can_generate():
-        raise UnsupportedModel(f"{folder} ({type(model).__name__}) does not generate text; give a causal language model")
+        raise UnsupportedModel(
+            f"{folder} ({type(model).__name__}) does not generate text; give a causal language model"
+        )
     model.eval()
     blocks = locate_mlps(model)[0].block.rpartition(".")[0]
     streamed = StreamedWeights(model, stored_tensors(folder), dtype, torch.device(device), blocks, prefetch=prefetch)

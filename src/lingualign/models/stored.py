@@ -57,7 +57,9 @@ class StoredTensor:
     def torch_dtype(self) -> torch.dtype:
         """Raises UserError for a format that torch does not have."""
         if self.dtype not in _DTYPES:
-            raise UserError(f"{self.name} is stored as {self.dtype}, which cannot be read; use a checkpoint in bfloat16")
+            raise UserError(
+                f"{self.name} is stored as {self.dtype}, which cannot be read; use a checkpoint in bfloat16"
+            )
         return _DTYPES[self.dtype]
 
     @property
