@@ -77,8 +77,9 @@ class StreamedEngine(TransformersEngine):
         )[self._last]
         found: list[int] = []
         last_ids = torch.tensor([ids[-1:] for ids in sequences])
-        for hidden, ids in zip(rows.split(_HEAD_ROWS), last_ids.split(_HEAD_ROWS), strict=True):
-            found += self._logits(hidden, ids).argmax(-1).tolist()
+        for start in range(0, len(rows), _HEAD_ROWS):
+            part = slice(start, start + _HEAD_ROWS)
+            found += self._logits(rows[part], last_ids[part]).argmax(-1).tolist()
         return found
 
     def _logits(self, hidden: Tensor, ids: Tensor) -> Tensor:

@@ -73,7 +73,7 @@ class HiddenStates:
             flat = torch.empty(sum(lengths), width, dtype=dtype)
         else:
             flat = _mapped(self._folder, size, dtype).view(-1, width)
-        states = iter(flat.split(lengths))
+        states = iter(flat.split_with_sizes(lengths))
         self._of = {batch: [next(states) for _ in batch] for batch in self.batches}
 
 
@@ -223,9 +223,11 @@ class OnePass:
         self._streamed: StreamedWeights = found
         self._blocks: nn.ModuleList = model.get_submodule(found.blocks)
         self._last = 0
-        batches = list(batches)
-        self._fresh = lambda: HiddenStates(batches, folder)
+        self._batches, self._folder = list(batches), folder
         self._before, self._after, self._at = self._fresh(), self._fresh(), 0
+
+    def _fresh(self) -> HiddenStates:
+        return HiddenStates(self._batches, self._folder)
 
     def stages(self, modules: Sequence[str]) -> list[tuple[int, list[str]]]:
         """Every block down to the last that holds one of the modules."""

@@ -232,6 +232,7 @@ class StreamedWeights:
             source.stored.warm(buffer)
 
     # What others ask for
+
     def weight(self, name: str) -> Tensor:
         """An unedited weight; it is valid until a block runs or another weight is asked for.
         Raises:
@@ -243,7 +244,8 @@ class StreamedWeights:
                 f"{name} lies outside the blocks, which a streamed model keeps on disk; load it whole"
             )
         self._hold(block, {})
-        return self._model.get_parameter(name).detach()
+        found: Tensor = self._model.get_parameter(name).detach()
+        return found
 
     @contextmanager
     def edited(self, deltas: Mapping[str, LowRankDelta]) -> Iterator[None]:
@@ -313,7 +315,7 @@ def _sources(model: Any, stored: Mapping[str, StoredTensor], dtype: torch.dtype)
 
     def dtype_for(name: str) -> torch.dtype:
         match = pattern.search(name) if pattern is not None else None
-        kept: torch.dtype = wanted[name].dtype if match is None else exceptions[by_group[match.lastgroup]]
+        kept: torch.dtype = wanted[name].dtype if match is None else exceptions[by_group[str(match.lastgroup)]]
         return kept
 
     sources = []
