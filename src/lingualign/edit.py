@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from lingualign.errors import ConfigError, FingerprintMismatch, UnsupportedModel, UserError
+from lingualign.models.stages import streamed_weights
 from lingualign.tensor_file import read_tensors, write_tensors
 
 if TYPE_CHECKING:
@@ -32,6 +33,16 @@ def tensor_fingerprint(tensor: Tensor) -> str:
     bfloat16."""
     rounded = tensor.detach().to("cpu", torch.bfloat16).contiguous()
     return hashlib.sha256(rounded.view(torch.uint8).numpy().data).hexdigest()
+
+
+def weight_fingerprint(model: nn.Module, name: str) -> str:
+    """The fingerprint of a model's weight; of a streamed model it is taken once, from the unedited weight."""
+    streamed = streamed_weights(model)
+    if streamed is None:
+        return tensor_fingerprint(model.get_parameter(name))
+    if name not in streamed.fingerprints:
+        streamed.fingerprints[name] = tensor_fingerprint(streamed.weight(name))
+    return streamed.fingerprints[name]
 
 
 @dataclass(frozen=True)
@@ -199,7 +210,9 @@ class Edit:
                     f"the edit expects {name} of shape {delta.stored_shape}, the model has "
                     f"{tuple(parameter.shape)}; use the edit's own base model"
                 )
-            if tensor_fingerprint(parameter) != self.base[name]:
+            streamed = streamed_weights(model)
+            edited = streamed is not None and name in streamed.deltas
+            if edited or weight_fingerprint(model, name) != self.base[name]:
                 raise FingerprintMismatch(
                     f"{name} is not the weight this edit was made for (fingerprint differs); "
                     "load the base model the edit names, or refit the edit on this model"
@@ -216,6 +229,11 @@ class Edit:
             UnsupportedModel: a touched weight is missing or has another shape.
         """
         parameters = self._parameters(model)
+        streamed = streamed_weights(model)
+        if streamed is not None:
+            with streamed.edited({**streamed.deltas, **self.deltas}):
+                yield model
+            return
         originals = {name: parameter.detach().clone() for name, parameter in parameters.items()}
         try:
             with torch.no_grad():
@@ -230,9 +248,13 @@ class Edit:
     def apply_permanently(self, model: nn.Module) -> None:
         """Writes the edit into the model and marks its config, so that it is never edited twice."""
         parameters = self._parameters(model)
-        with torch.no_grad():
-            for name, parameter in parameters.items():
-                self.deltas[name].add_to(parameter)
+        streamed = streamed_weights(model)
+        if streamed is not None:
+            streamed.deltas = {**streamed.deltas, **self.deltas}
+        else:
+            with torch.no_grad():
+                for name, parameter in parameters.items():
+                    self.deltas[name].add_to(parameter)
         setattr(model.config, CONFIG_MARK, self.mark())
 
     def mark(self) -> dict[str, Any]:

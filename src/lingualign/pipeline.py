@@ -27,6 +27,7 @@ from lingualign.evaluate.judges.registry import make_judge, second_judge
 from lingualign.evaluate.schema import Reply
 from lingualign.evaluate.second import judge_again
 from lingualign.evaluate.store import ReplyStore
+from lingualign.evaluate.streamed_engine import StreamedEngine
 from lingualign.evaluate.utility.harness import check_tasks
 from lingualign.evaluate.utility.measure import Utility, measure_utility
 from lingualign.events import Progress, silent
@@ -39,6 +40,7 @@ from lingualign.methods.safe_prompt import THINK_IN_ENGLISH
 from lingualign.methods.sparse_weight_edit import METHOD
 from lingualign.models.load import LoadedModel, load_model
 from lingualign.models.locate import locate_mlps
+from lingualign.models.stages import streamed_weights
 from lingualign.plan import refuse_edited
 from lingualign.prompts import RunPrompts, prompts_hash, resolve_prompts
 from lingualign.report.data import Arm
@@ -293,6 +295,13 @@ def run_controls(config: RunConfig, out: Path, progress: Progress = silent) -> l
 
 def audit_engine(loaded: LoadedModel, settings: AuditSettings, *, system: str | None = None) -> TransformersEngine:
     """What answers an audit's prompts; `system` takes the place of the settings' system line."""
+    if streamed_weights(loaded.model) is not None:
+        return StreamedEngine(
+            loaded.model,
+            loaded.tokenizer,
+            max_new_tokens=settings.max_new_tokens,
+            system=system or settings.system,
+        )
     return TransformersEngine(
         loaded.model,
         loaded.tokenizer,

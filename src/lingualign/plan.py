@@ -27,7 +27,9 @@ from lingualign.models.locate import locate_mlps
 from lingualign.models.matrices import MlpMatrices, require_editable
 from lingualign.prompts import RunPrompts
 
-Job = Literal["run", "audit", "edit", "verify"]
+Job = Literal["run", "audit", "edit", "streamed edit", "verify"]
+#: Jobs that fit an edit, and those that do nothing else.
+_FITS, _ONLY_FITS = ("run", "edit", "streamed edit"), ("edit", "streamed edit")
 #: What Python and the libraries take before any weight is there.
 LIBRARIES_BYTES = int(0.7 * GIBIBYTE)
 #: Share of the measured speed of large products that a model reaches: reading prompts, and one token at a time.
@@ -104,7 +106,8 @@ def make_plan(config: RunConfig, prompts: RunPrompts, out: Path, job: Job = "run
         config: the settings.
         prompts: the resolved prompts.
         out: the run folder, for its disk; need not exist.
-        job: what is done: an audit, the fit of an edit, two audits, or all of these.
+        job: what is done: an audit, the fit of an edit (of a model in memory, or one block at a time), two audits, or
+            all of these.
 
     Raises:
         UserError: the model cannot be found.
@@ -115,10 +118,10 @@ def make_plan(config: RunConfig, prompts: RunPrompts, out: Path, job: Job = "run
     check_device(device)
     dtype = resolve_precision(config.precision, device)
     model, tokenizer = _skeleton(config.model)
-    if job in ("run", "edit"):
+    if job in _FITS:
         refuse_edited(model)
     mlps = locate_mlps(model)
-    if job in ("run", "edit"):
+    if job in _FITS:
         require_editable(mlps)
     text = model.config.get_text_config()
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -128,7 +131,7 @@ def make_plan(config: RunConfig, prompts: RunPrompts, out: Path, job: Job = "run
     def lengths(chosen: list[Prompt]) -> list[int]:
         return [len(chat.ids) for chat in encode_chats(tokenizer, [prompt.text for prompt in chosen])]
 
-    audited = [] if job == "edit" else lengths(list(prompts.report))
+    audited = [] if job in _ONLY_FITS else lengths(list(prompts.report))
     replies = config.audit.max_new_tokens * len(audited)
     counts = Counter(prompt.language for prompt in prompts.report if prompt.kind == "harmful")
     harmful = min(counts.values(), default=0)
@@ -144,17 +147,17 @@ def make_plan(config: RunConfig, prompts: RunPrompts, out: Path, job: Job = "run
     cache = 2 * len(mlps) * heads * head_size * longest * batch * width
     activations = batch * (4 * longest * mlps[0].inner_size * width + 2 * text.vocab_size * 4)
     memory = cache + activations
-    seconds = {} if job == "edit" else {"audit before": audit_seconds}
+    seconds = {} if job in _ONLY_FITS else {"audit before": audit_seconds}
     # Perplexity reads the harmless prompts; divergence has the base answer them and both models read the replies.
     # How long tasks take depends on their documents, which are not read here.
     texts = prompts.report.where(kinds=["harmless"]).limited(config.utility.seeds)
-    harmless = [] if job == "edit" or not texts else lengths(list(texts))
+    harmless = [] if job in _ONLY_FITS or not texts else lengths(list(texts))
     scoring = 2 * (working + embeddings) * sum(harmless) / (PROMPT_EFFICIENCY * flops)
     drift = config.utility.kl_tokens * len(harmless)
     drifting = 2 * (working + embeddings) * drift * (1 / REPLY_EFFICIENCY + 2 / PROMPT_EFFICIENCY) / flops
     measuring = scoring if config.utility.perplexity else 0.0
     pairs = keep = fit_tokens = edited = disk = 0
-    if job in ("run", "edit"):
+    if job in _FITS:
         anchors = prompts.anchors()
         pairs, keep = len(anchors.pairs), len(anchors.keep)
         settings = config.edit
@@ -190,6 +193,9 @@ def make_plan(config: RunConfig, prompts: RunPrompts, out: Path, job: Job = "run
         seconds["utility"] = 2 * measuring + drifting
     elif job == "audit":
         seconds["utility"] = measuring
+    weights = parameters * width
+    if job == "streamed edit":
+        weights = _streamed_bytes(model, mlps, width, embeddings if config.edit.positions.reply_tokens else 0)
     return Plan(
         model=config.model,
         parameters=parameters,
@@ -210,11 +216,19 @@ def make_plan(config: RunConfig, prompts: RunPrompts, out: Path, job: Job = "run
         harmful_prompts=harmful,
         detectable=_detectable(harmful, len(prompts.report.languages)) if job in ("run", "verify") else None,
         seconds=seconds,
-        memory_bytes=parameters * width + memory + (0 if device.startswith("cuda") else LIBRARIES_BYTES),
+        memory_bytes=weights + memory + (0 if device.startswith("cuda") else LIBRARIES_BYTES),
         free_memory_bytes=free_memory(device),
         disk_bytes=disk + 1000 * len(audited),
         free_disk_bytes=free_disk(out.absolute()),
     )
+
+
+def _streamed_bytes(model: Any, mlps: list[MlpMatrices], width: int, head: int) -> int:
+    """Bytes of weights that a streamed model has in memory at its peak: a block as it is read and as it is computed
+    with, and the dense change of one matrix; or the output projection, where replies are generated."""
+    blocks = [sum(weight.numel() for weight in model.get_submodule(mlp.block).parameters()) for mlp in mlps]
+    largest: int = max(blocks)
+    return max(2 * width * largest + 4 * mlps[0].hidden_size * mlps[0].inner_size, width * head)
 
 
 def _detectable(prompts: int, languages: int) -> tuple[float | None, float | None]:

@@ -214,3 +214,32 @@ def test_own_replies_are_generated_for_reply_positions(
     assert outcome.code == 0, outcome.stderr
     (store,) = file.with_suffix(".features").glob("replies-*.jsonl")
     assert len(ReplyStore(store).load()) == 21
+
+
+def test_streamed_edit_is_the_edit(
+    command: Command, tiny_model_folder: Path, settings_file: Path, tmp_path: Path
+) -> None:
+    shared = (tiny_model_folder, "--config", settings_file, "--out")
+    whole, streamed = tmp_path / "whole.safetensors", tmp_path / "streamed.safetensors"
+    assert command("edit", *shared, whole).code == 0
+    outcome = command("edit", *shared, streamed, "--streamed")
+    assert outcome.code == 0
+    assert "passing blocks" in outcome.stderr
+    expected, found = Edit.load(whole), Edit.load(streamed)
+    assert found.base == expected.base
+    assert found.deltas.keys() == expected.deltas.keys()
+    for name, delta in found.deltas.items():
+        apart = (delta.dense() - expected.deltas[name].dense()).norm()
+        assert apart <= 1e-5 * expected.deltas[name].dense().norm()
+
+
+def test_layers_are_not_chosen_by_measurement_of_a_streamed_model(
+    command: Command, tiny_model_folder: Path, settings_file: Path, tmp_path: Path
+) -> None:
+    settings = tmp_path / "select.toml"
+    settings.write_text(settings_file.read_text().replace("layers = [1, 2]", 'layers = "select"'))
+    outcome = command(
+        "edit", tiny_model_folder, "--config", settings, "--out", tmp_path / "e.safetensors", "--streamed"
+    )
+    assert outcome.code == 2
+    assert "too slow" in outcome.stderr

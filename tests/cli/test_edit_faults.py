@@ -25,12 +25,14 @@ def _folder(path: Path) -> set[str]:
     return {str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()}
 
 
-@pytest.mark.parametrize("propagation", ["none", "sequential"])
+@pytest.mark.parametrize(
+    ("propagation", "options"), [("none", ()), ("sequential", ()), ("sequential", ("--streamed",))]
+)
 def test_edit_killed_at_any_moment(
-    propagation: str, tiny_model_folder: Path, prompts_file: Path, tmp_path: Path
+    propagation: str, options: tuple[str, ...], tiny_model_folder: Path, prompts_file: Path, tmp_path: Path
 ) -> None:
     settings = write_settings(tmp_path / "settings.toml", prompts_file, f'propagation = "{propagation}"')
-    shared = ("edit", tiny_model_folder, "--config", settings, "--out")
+    shared = ("edit", tiny_model_folder, *options, "--config", settings, "--out")
     calm, killed = tmp_path / "calm" / "edit.safetensors", tmp_path / "killed" / "edit.safetensors"
     assert run_command(*shared, calm) == 0
     expected = Edit.load(calm).fingerprint

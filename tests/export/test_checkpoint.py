@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from lingualign.edit import CONFIG_MARK, Edit, LowRankDelta, tensor_fingerprint
 from lingualign.errors import ConfigError, FingerprintMismatch, NotEnoughMemory, UnsupportedModel, UserError
-from lingualign.export.checkpoint import export_checkpoint, read_header, source_folder
+from lingualign.export.checkpoint import export_checkpoint, source_folder
+from lingualign.models.stored import read_header
 
 DOWN, GATE = "model.layers.1.mlp.down_proj.weight", "model.layers.2.mlp.gate_proj.weight"
 

@@ -23,7 +23,8 @@ from cli.kills import kills
 from lingualign.edit import Edit, LowRankDelta, tensor_fingerprint
 from lingualign.errors import NotEnoughMemory, UserError
 from lingualign.export import checkpoint
-from lingualign.export.checkpoint import export_checkpoint, read_header
+from lingualign.export.checkpoint import export_checkpoint
+from lingualign.models.stored import read_header
 from small_disks import Mount, fill
 
 SHARDS, BLOCKS, KILLS = 3, 9, 50

@@ -26,7 +26,7 @@ from transformers import AutoConfig, AutoTokenizer
 from lingualign.data.schema import KINDS, Prompt, PromptSet
 from lingualign.edit import Edit, LowRankDelta, tensor_fingerprint
 from lingualign.errors import UnsupportedModel
-from lingualign.export.checkpoint import export_checkpoint, read_weights
+from lingualign.export.checkpoint import export_checkpoint
 from lingualign.features.collect import Site, collect_rows
 from lingualign.features.positions import Positions
 from lingualign.methods.alpha_edit import Memit
@@ -38,6 +38,7 @@ from lingualign.models.load import causal_class, load_model
 from lingualign.models.locate import locate_mlps
 from lingualign.models.matrices import MlpMatrices, MlpMatrix
 from lingualign.models.projections import locate_projections
+from lingualign.models.stored import read_weights
 
 GOLDEN = Path(__file__).with_name("architectures.json")
 RENEW = bool(os.environ.get("LINGUALIGN_RENEW_GOLDEN"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,6 +22,9 @@ def edit(
     precision: o.PrecisionOption = None,
     device: o.Device = None,
     seed: o.Seed = None,
+    streamed: Annotated[
+        bool, typer.Option("--streamed", help="Keep weights on disk and one block's at a time in memory.")
+    ] = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
@@ -45,15 +48,26 @@ def edit(
     )
     if out.suffix != ".safetensors":
         raise ConfigError(f"an edit is saved as .safetensors, not {out.name!r}; give --out edit.safetensors")
+    if streamed and settings.edit.layers == "select":
+        raise ConfigError(
+            'layers = "select" audits many edits, for which a streamed model is too slow; give layers = "auto" or some'
+        )
     with open_screen(as_json=json, quiet=quiet) as screen:
         from lingualign.config import dump_config
+        from lingualign.export.checkpoint import source_folder
         from lingualign.models.load import load_model
+        from lingualign.models.stages import load_streamed
         from lingualign.pipeline import fit_edit
         from lingualign.prompts import resolve_prompts
         from lingualign.runs import locked, write_text
 
-        show_plan(screen, settings, out, "edit")
-        loaded = load_model(settings.model, precision=settings.precision, device=settings.device)
+        show_plan(screen, settings, out, "streamed edit" if streamed else "edit")
+        where: dict[str, Any] = {"precision": settings.precision, "device": settings.device}
+        loaded = (
+            load_streamed(source_folder(settings.model), name=settings.model, **where)
+            if streamed
+            else load_model(settings.model, **where)
+        )
         screen.say(model_line(loaded))
         features = out.with_suffix(".features")
         with locked(features):

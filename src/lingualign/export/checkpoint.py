@@ -1,8 +1,6 @@
 """Bakes an edit into a copy of a checkpoint by overwriting only the changed tensors' bytes in its safetensors files.
 
-The model is never built: a copy of the files and one tensor in memory are all it takes. Layout of a safetensors file:
-eight bytes with the header's length (little-endian), the header in JSON (dtype, shape and byte range of each tensor),
-then the bytes themselves (https://huggingface.co/docs/safetensors, "Format").
+The model is never built: a copy of the files and one tensor in memory are all it takes.
 """
 
 from __future__ import annotations
@@ -11,14 +9,11 @@ import functools
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from fnmatch import fnmatch
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from lingualign.disk import reading
 from lingualign.edit import CONFIG_MARK, Edit, LowRankDelta, tensor_fingerprint
@@ -26,9 +21,8 @@ from lingualign.errors import ConfigError, FingerprintMismatch, NotEnoughMemory,
 from lingualign.export.card import card_section
 from lingualign.export.copying import Replacement, copy_replacing
 from lingualign.export.folders import new_folder
+from lingualign.models.stored import EDITABLE, INDEX, SINGLE, StoredTensor, read_json, read_weights
 
-_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-_SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 #: Weights in formats that are not edited: a copy would still be the unedited model, a trap for whoever loads it.
 _WEIGHTS_NOT_EDITED = (
     "pytorch_model*",
@@ -41,107 +35,9 @@ _WEIGHTS_NOT_EDITED = (
     "*.msgpack",
     "*.tflite",
 )
-_NOT_COPIED = (*_WEIGHTS_NOT_EDITED, "*.safetensors", _INDEX, ".git", ".cache")
+_NOT_COPIED = (*_WEIGHTS_NOT_EDITED, "*.safetensors", INDEX, ".git", ".cache")
 #: Leading parts of a parameter's name that differ between a checkpoint and the model class it is loaded into.
 _WRAPPERS = {"model", "language_model", "transformer"}
-
-
-@dataclass(frozen=True)
-class StoredTensor:
-    """Where a tensor lies: its file, dtype, shape and byte range from the start of the file."""
-
-    file: Path
-    dtype: str
-    shape: tuple[int, ...]
-    start: int
-    stop: int
-
-    def read(self) -> Tensor:
-        """The tensor in its stored dtype.
-
-        Raises:
-            UserError: the file is gone, or shorter than its header says.
-        """
-        buffer = bytearray(self.stop - self.start)
-        with reading(self.file), self.file.open("rb") as handle:
-            handle.seek(self.start)
-            if handle.readinto(buffer) != len(buffer):
-                raise UserError(f"{self.file} has become shorter; download the checkpoint again")
-        return torch.frombuffer(buffer, dtype=_DTYPES[self.dtype]).reshape(self.shape)
-
-
-def read_header(file: Path) -> dict[str, StoredTensor]:
-    """Tensors of a safetensors file by name.
-
-    Raises:
-        UserError: the file cannot be read, is truncated or not in the format.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    with reading(file), file.open("rb") as handle:
-        try:
-            # Checks all that the format asks for: dtypes, shapes, ranges without gap or overlap, to the file's end.
-            with safe_open(file, framework="pt"):
-                length = int.from_bytes(handle.read(8), "little")
-                header: dict[str, Any] = json.loads(handle.read(length))
-        except (SafetensorError, ValueError):
-            raise UserError(f"{file} is truncated or not a safetensors file; download the checkpoint again") from None
-    header.pop("__metadata__", None)
-    base = 8 + length
-    tensors = {}
-    for name, entry in header.items():
-        start, stop = entry["data_offsets"]
-        tensors[name] = StoredTensor(file, entry["dtype"], tuple(entry["shape"]), base + start, base + stop)
-    return tensors
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        with reading(file):
-            value = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        raise UserError(f"{file} is truncated or not JSON; download the checkpoint again")
-    return value
-
-
-def read_weights(source: Path) -> tuple[list[Path], dict[str, StoredTensor]]:
-    """The safetensors files that transformers loads from a checkpoint folder, and the tensors in them by name.
-
-    Raises:
-        UserError: there are none, one is damaged, or the index does not say what is where.
-    """
-    if (source / _SINGLE).is_file():
-        return [source / _SINGLE], read_header(source / _SINGLE)
-    index = source / _INDEX
-    if not index.is_file():
-        raise UserError(
-            f"{source} holds no safetensors weights; load the model with transformers and save it with save_pretrained"
-        )
-    places = _read_json(index).get("weight_map")
-    if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
-        raise UserError(f"{index} has no weight_map from tensors to files; download the checkpoint again")
-    names = sorted(set(places.values()))
-    # Also keeps a name with `..` in it from reaching out of the two folders.
-    with reading(source):
-        there = {file.name for file in source.iterdir()}
-    if absent := [name for name in names if name not in there]:
-        raise UserError(f"{index} names {absent[0]!r}, which is missing; download the checkpoint again")
-    headers = {name: read_header(source / name) for name in names}
-    for tensor, name in places.items():
-        if tensor not in headers[name]:
-            raise UserError(
-                f"{index} looks for {tensor!r} in {name}, which does not hold it; download the checkpoint again"
-            )
-    for name, header in headers.items():
-        if elsewhere := [tensor for tensor in header if places.get(tensor, name) != name]:
-            raise UserError(
-                f"{elsewhere[0]!r} is in {name} and in {places[elsewhere[0]]}; download the checkpoint again"
-            )
-    return [source / name for name in names], {
-        tensor: place for header in headers.values() for tensor, place in header.items()
-    }
 
 
 def _core(name: str) -> str:
@@ -164,13 +60,13 @@ def _find(stored: Mapping[str, StoredTensor], edit: Edit) -> dict[str, StoredTen
                 f"the edit changes {name}, which this checkpoint does not hold; use the edit's own base model"
             )
         tensor = matching[0]
-        if tensor.dtype not in _DTYPES:
+        if tensor.dtype not in EDITABLE:
             raise UnsupportedModel(
                 f"{name} is stored as {tensor.dtype}, which cannot be edited; use the checkpoint that is not quantised"
             )
         if (
             tensor.shape != delta.stored_shape
-            or prod(tensor.shape) * _DTYPES[tensor.dtype].itemsize != tensor.stop - tensor.start
+            or prod(tensor.shape) * tensor.torch_dtype.itemsize != tensor.stop - tensor.start
         ):
             raise UnsupportedModel(
                 f"the edit expects {name} of shape {delta.stored_shape}, the checkpoint has {tensor.shape}; "
@@ -187,7 +83,7 @@ def _find(stored: Mapping[str, StoredTensor], edit: Edit) -> dict[str, StoredTen
 
 def _files(source: Path, weights: list[Path]) -> list[Path]:
     """What the export holds: the weights, their index, and every file that is no weight in another format."""
-    index = [source / _INDEX] if weights != [source / _SINGLE] else []
+    index = [source / INDEX] if weights != [source / SINGLE] else []
     others = [
         file
         for file in sorted(source.rglob("*"))
@@ -239,7 +135,7 @@ def export_checkpoint(source: Path, edit: Edit, out: Path) -> Path:
         raise UserError(f"{source} holds no config.json; give the folder of a Hugging Face checkpoint")
     if out.resolve().is_relative_to(source.resolve()):
         raise ConfigError(f"{out} lies inside the checkpoint {source}; choose an output folder outside it")
-    config = _read_json(source / "config.json")
+    config = read_json(source / "config.json")
     if config.get(CONFIG_MARK):
         raise FingerprintMismatch(f"{source} is already edited by lingualign; export onto its base model instead")
     with new_folder(out) as partial:

@@ -8,15 +8,32 @@ code, so any decoder works whose blocks read nothing of each other but the hidde
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor, nn
 
 from lingualign.models.chat import EncodedChat
 
+if TYPE_CHECKING:
+    from lingualign.edit import Edit
+
 _Key = tuple[tuple[int, ...], ...]
+
+
+class States(Protocol):
+    """Where passes over chats go on from, and what they leave for later ones."""
+
+    def stages(self, modules: Sequence[str]) -> list[tuple[int, list[str]]]:
+        """How the modules are read: a block to start at and what is read from there on, for one pass over all chats
+        after the other."""
+        ...
+
+    def resumed(self, chats: Sequence[EncodedChat], offsets: Sequence[int], block: int) -> AbstractContextManager[bool]:
+        """Within, one forward pass over the batch `chats`, each at its offset, starts at `block` or before. Gives
+        whether the pass must go through all of that block; then it ends itself behind it."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -42,6 +59,29 @@ class _StandIn(nn.Module):
         return self._output if self._output is not None else hidden
 
 
+def block_index(blocks: str, module: str) -> int:
+    """Index of the block that a module lies in.
+
+    Args:
+        blocks: path of the list of blocks.
+        module: path of the module.
+    """
+    return int(module.removeprefix(blocks + ".").partition(".")[0])
+
+
+@contextmanager
+def stood_in(blocks: nn.ModuleList, count: int, output: Any) -> Iterator[None]:
+    """Within, the first `count` blocks do not run, and the last of them returns `output`."""
+    originals = list(blocks[:count])
+    for index, original in enumerate(originals):
+        blocks[index] = _StandIn(original, output if index == count - 1 else None)
+    try:
+        yield
+    finally:
+        for index, original in enumerate(originals):
+            blocks[index] = original
+
+
 class CarriedStates:
     """The states of batches of chats before a block, kept in memory in the model's dtype.
 
@@ -54,24 +94,21 @@ class CarriedStates:
 
     def __init__(self, model: Any, blocks: str) -> None:
         self._blocks: nn.ModuleList = model.get_submodule(blocks)
-        self._prefix = blocks + "."
+        self._path = blocks
         self._kept: dict[_Key, _Kept] = {}
 
-    def first_block(self, modules: Sequence[str]) -> int:
-        """Index of the shallowest block among the modules' paths."""
-        return min(int(module.removeprefix(self._prefix).partition(".")[0]) for module in modules)
+    def stages(self, modules: Sequence[str]) -> list[tuple[int, list[str]]]:
+        """One pass, which starts at the shallowest block."""
+        return [(min(block_index(self._path, module) for module in modules), list(modules))]
 
     @contextmanager
-    def resumed(self, chats: Sequence[EncodedChat], block: int) -> Iterator[None]:
+    def resumed(self, chats: Sequence[EncodedChat], offsets: Sequence[int], block: int) -> Iterator[bool]:
         """Within, one forward pass over the batch `chats` starts from what is kept of it, and keeps its states before
         `block`."""
+        del offsets
         key = tuple(chat.ids for chat in chats)
         kept = self._kept.get(key)
         start = kept.block if kept is not None and kept.block <= block else 0
-        originals = list(self._blocks[:start])
-        for index, original in enumerate(originals):
-            last = index == start - 1
-            self._blocks[index] = _StandIn(original, kept.output if last and kept is not None else None)
         handle = None
         if block > start:
 
@@ -80,9 +117,33 @@ class CarriedStates:
 
             handle = self._blocks[block - 1].register_forward_hook(keep)
         try:
-            yield
+            with stood_in(self._blocks, start, None if kept is None else kept.output):
+                yield False
         finally:
             if handle is not None:
                 handle.remove()
-            for index, original in enumerate(originals):
-                self._blocks[index] = original
+
+
+class Trajectories(Protocol):
+    """The states of chats in the unedited model, and of chats in the model that is edited block by block."""
+
+    @property
+    def unedited(self) -> States: ...
+
+    @property
+    def edited(self) -> States: ...
+
+    def follow(self, edit: Edit) -> None:
+        """From here on the edited model is edited by this; it changes no block that a pass has gone beyond."""
+        ...
+
+
+class WholeTrajectories:
+    """Trajectories of a model in memory, which callers edit themselves (`Edit.applied`)."""
+
+    def __init__(self, model: Any, blocks: str) -> None:
+        self.unedited: States = CarriedStates(model, blocks)
+        self.edited: States = CarriedStates(model, blocks)
+
+    def follow(self, edit: Edit) -> None:
+        del edit

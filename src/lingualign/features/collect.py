@@ -1,24 +1,25 @@
 """Runs chats through a model and hands over what chosen modules read or write at the declared positions.
 
-One forward pass serves all sites; it stops after the last of them, so layers above and the output projection cost
-nothing. Rows are float32 whatever the model's dtype. Padding never enters a row: positions are absolute within each
-chat, on either padding side.
+One forward pass serves all sites (of a streamed model, those of one block); it stops after the last of them, so layers
+above and the output projection cost nothing. Rows are float32 whatever the model's dtype. Padding never enters a row:
+positions are absolute within each chat, on either padding side.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lingualign.errors import NumericalError, UnsupportedModel
-from lingualign.features.carry import CarriedStates
+from lingualign.features.carry import States
 from lingualign.features.positions import Positions
 from lingualign.models.chat import EncodedChat
+from lingualign.models.stages import device_of
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Site:
     side: Literal["input", "output"]
 
 
-class _AllSitesSeenError(Exception):
-    """Ends the forward pass early; never leaves this module."""
+class EndOfPassError(Exception):
+    """Ends a forward pass early; never leaves `forward`."""
 
 
 def batches_by_length(chats: Sequence[EncodedChat], tokens: int) -> Iterator[list[int]]:
@@ -60,6 +61,19 @@ def pad(chats: Sequence[EncodedChat], pad_id: int, side: Literal["left", "right"
     return ids, mask, offsets
 
 
+def forward(model: Any, ids: Tensor, mask: Tensor) -> None:
+    """One forward pass for its hooks, which may end it."""
+    device = device_of(model)
+    positions = (mask.cumsum(1) - 1).clamp_min(0)
+    with torch.no_grad(), suppress(EndOfPassError):
+        model(
+            input_ids=ids.to(device),
+            attention_mask=mask.to(device),
+            position_ids=positions.to(device),
+            use_cache=False,
+        )
+
+
 def _first_tensor(value: Any) -> Tensor:
     tensor = value[0] if isinstance(value, tuple) else value
     assert isinstance(tensor, Tensor)
@@ -75,10 +89,12 @@ def stream_features(
     pad_id: int = 0,
     padding_side: Literal["left", "right"] = "right",
     batch_tokens: int = 2048,
-    states: CarriedStates | None = None,
+    states: States | None = None,
     on_batch: Callable[[int], None] | None = None,
 ) -> Iterator[tuple[list[int], dict[Site, Tensor]]]:
     """Yields (indices of the batch's chats, {site: (B, positions.rows, width) float32 on CPU}).
+
+    All sites of a batch come together, unless `states` has all batches reach one block before any goes on.
 
     Args:
         model: a causal LM; only forward hooks are used.
@@ -99,57 +115,71 @@ def stream_features(
     for site in sites:
         if site.module not in modules:
             raise UnsupportedModel(f"{type(model).__name__} has no module {site.module}; features cannot be read there")
-    device = next(model.parameters()).device
+    paths = list(dict.fromkeys(site.module for site in sites))
+    stages = states.stages(paths) if states is not None else [(0, paths)]
     done = 0
-    for batch in batches_by_length(chats, batch_tokens):
-        group = [chats[index] for index in batch]
-        ids, mask, offsets = pad(group, pad_id, padding_side)
-        selection = positions.weights(group, offsets, ids.shape[1]).to(device)
-        position_ids = (mask.cumsum(1) - 1).clamp_min(0)
-        rows: dict[Site, Tensor] = {}
+    for block, here in stages:
+        group = [site for site in sites if site.module in here]
+        for batch in batches_by_length(chats, batch_tokens):
+            rows = _read(
+                model, modules, [chats[index] for index in batch], group, positions, states, block, pad_id, padding_side
+            )
+            if group:
+                yield batch, rows
+            done += len(batch)
+            if on_batch is not None:
+                on_batch(done // len(stages))
 
-        def keep(site: Site, value: Tensor, rows: dict[Site, Tensor] = rows, selection: Tensor = selection) -> None:
-            # Mixtures of experts run on tokens in a row, without the batch's axis.
-            value = value.detach().reshape(*selection.shape[::2], value.shape[-1])
-            rows[site] = (selection @ value.float()).cpu()
-            if len(rows) == len(sites):
-                raise _AllSitesSeenError
 
-        with ExitStack() as stack, torch.no_grad():
-            for site in sites:
-                handle = (
-                    modules[site.module].register_forward_pre_hook(
-                        lambda _module, args, site=site: keep(site, _first_tensor(args))
-                    )
-                    if site.side == "input"
-                    else modules[site.module].register_forward_hook(
-                        lambda _module, _args, output, site=site: keep(site, _first_tensor(output))
-                    )
+def _read(
+    model: Any,
+    modules: Mapping[str, nn.Module],
+    chats: Sequence[EncodedChat],
+    sites: Sequence[Site],
+    positions: Positions,
+    states: States | None,
+    block: int,
+    pad_id: int,
+    padding_side: Literal["left", "right"],
+) -> dict[Site, Tensor]:
+    """The rows of one batch, from one forward pass that starts at `block` or before."""
+    ids, mask, offsets = pad(chats, pad_id, padding_side)
+    selection = positions.weights(chats, offsets, ids.shape[1]).to(device_of(model))
+    rows: dict[Site, Tensor] = {}
+    goes_on = False
+
+    def keep(site: Site, value: Tensor) -> None:
+        # Mixtures of experts run on tokens in a row, without the batch's axis.
+        value = value.detach().reshape(*selection.shape[::2], value.shape[-1])
+        rows[site] = (selection @ value.float()).cpu()
+        if len(rows) == len(sites) and not goes_on:
+            raise EndOfPassError
+
+    with ExitStack() as stack:
+        for site in sites:
+            handle = (
+                modules[site.module].register_forward_pre_hook(
+                    lambda _module, args, site=site: keep(site, _first_tensor(args))
                 )
-                stack.callback(handle.remove)
-            if states is not None:
-                block = states.first_block([site.module for site in sites])
-                stack.enter_context(states.resumed(group, block))
-            with suppress(_AllSitesSeenError):
-                model(
-                    input_ids=ids.to(device),
-                    attention_mask=mask.to(device),
-                    position_ids=position_ids.to(device),
-                    use_cache=False,
+                if site.side == "input"
+                else modules[site.module].register_forward_hook(
+                    lambda _module, _args, output, site=site: keep(site, _first_tensor(output))
                 )
-        missing = [site for site in sites if site not in rows]
-        if missing:
-            raise UnsupportedModel(f"module {missing[0].module} was not run in the forward pass; it cannot be edited")
-        for site, value in rows.items():
-            if not bool(torch.isfinite(value).all()):
-                raise NumericalError(
-                    f"the {site.side} of {site.module} holds NaN or infinite values; "
-                    "load the model in float32 and check its weights"
-                )
-        yield batch, rows
-        done += len(batch)
-        if on_batch is not None:
-            on_batch(done)
+            )
+            stack.callback(handle.remove)
+        if states is not None:
+            goes_on = stack.enter_context(states.resumed(chats, offsets, block))
+        forward(model, ids, mask)
+    missing = [site for site in sites if site not in rows]
+    if missing:
+        raise UnsupportedModel(f"module {missing[0].module} was not run in the forward pass; it cannot be edited")
+    for site, value in rows.items():
+        if not bool(torch.isfinite(value).all()):
+            raise NumericalError(
+                f"the {site.side} of {site.module} holds NaN or infinite values; "
+                "load the model in float32 and check its weights"
+            )
+    return rows
 
 
 def collect_rows(

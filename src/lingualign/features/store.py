@@ -18,11 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lingualign.features.carry import CarriedStates
-from lingualign.features.collect import Site, collect_rows, stream_features
+from lingualign.features.block_major import Batch, OnePass
+from lingualign.features.carry import States
+from lingualign.features.collect import Site, batches_by_length, collect_rows, stream_features
 from lingualign.features.moments import Moments
 from lingualign.features.positions import Positions
 from lingualign.models.chat import EncodedChat
+from lingualign.models.stages import streamed_weights
 from lingualign.tensor_file import save_tensors
 
 Progress = Callable[[str, int, int], None]
@@ -55,7 +57,7 @@ class FeatureSource:
         cache: Path | None = None,
         shard: int = 512,
         batch_tokens: int = 2048,
-        states: CarriedStates | None = None,
+        states: States | None = None,
         progress: Progress | None = None,
     ) -> None:
         self.model = model
@@ -72,12 +74,15 @@ class FeatureSource:
     ) -> dict[Site, Tensor]:
         """{site: (len(chats), positions.rows, width) float32}, cached shard by shard."""
         parts: dict[Site, list[Tensor]] = {site: [] for site in sites}
-        for start in range(0, len(chats), self.shard):
-            part = chats[start : start + self.shard]
+        shard = self._shard(chats)
+        for start in range(0, len(chats), shard):
+            part = chats[start : start + shard]
             known = {site: tensors["rows"] for site in sites if (tensors := self._load("rows", part, site, positions))}
             missing = [site for site in sites if site not in known]
             if missing:
-                found = collect_rows(self.model, part, missing, positions, **self._options(stage, start, len(chats)))
+                found = collect_rows(
+                    self.model, part, missing, positions, **self._options(stage, part, start, len(chats))
+                )
                 for site, tensor in found.items():
                     self._save("rows", part, site, positions, {"rows": tensor})
                 known |= found
@@ -90,7 +95,8 @@ class FeatureSource:
         self, chats: Sequence[EncodedChat], sites: Sequence[Site], positions: Positions, stage: str
     ) -> dict[Site, Moments]:
         """{site: moments of all rows}; running sums are saved after each shard, under the hash of what they hold."""
-        ends = [min(start + self.shard, len(chats)) for start in range(0, len(chats), self.shard)]
+        shard = self._shard(chats)
+        ends = [min(start + shard, len(chats)) for start in range(0, len(chats), shard)]
         sums: dict[Site, Moments] = {}
         # Sites that are done at the same place go on together, in one forward pass.
         groups: dict[int, list[Site]] = {}
@@ -106,7 +112,7 @@ class FeatureSource:
         for first, group in groups.items():
             done = first
             for end in (end for end in ends if end > first):
-                options = self._options(stage, done, len(chats))
+                options = self._options(stage, chats[done:end], done, len(chats))
                 for _, rows in stream_features(self.model, chats[done:end], group, positions, **options):
                     for site, value in rows.items():
                         if site not in sums:
@@ -122,11 +128,30 @@ class FeatureSource:
         self.progress(stage, len(chats), len(chats))
         return sums
 
-    def _options(self, stage: str, done: int, total: int) -> dict[str, Any]:
+    def batches(self, chats: Sequence[EncodedChat]) -> list[Batch]:
+        """The batches in which these chats go through the model, where states are carried."""
+        parts = [chats[start : start + self.shard] for start in range(0, len(chats), self.shard)]
+        return [batch for part in parts for batch in self._batches(part)]
+
+    def _batches(self, part: Sequence[EncodedChat]) -> list[Batch]:
+        return [tuple(part[index] for index in batch) for batch in batches_by_length(part, self.batch_tokens)]
+
+    def _one_pass(self, part: Sequence[EncodedChat]) -> OnePass:
+        return OnePass(self.model, self._batches(part), self.cache)
+
+    def _shard(self, chats: Sequence[EncodedChat]) -> int:
+        # A pass from the start reads a streamed model's blocks once, however many chats go through them.
+        return max(1, len(chats)) if self._streams else self.shard
+
+    @property
+    def _streams(self) -> bool:
+        return self.states is None and streamed_weights(self.model) is not None
+
+    def _options(self, stage: str, part: Sequence[EncodedChat], done: int, total: int) -> dict[str, Any]:
         return {
             "pad_id": self.pad_id,
             "batch_tokens": self.batch_tokens,
-            "states": self.states,
+            "states": self._one_pass(part) if self._streams else self.states,
             "on_batch": lambda count: self.progress(stage, done + count, total),
         }
 

@@ -25,9 +25,10 @@ import torch
 from torch import Tensor
 
 from lingualign import __version__
-from lingualign.edit import Edit, LowRankDelta, tensor_fingerprint
+from lingualign.edit import Edit, LowRankDelta, weight_fingerprint
 from lingualign.errors import ConfigError, UnsupportedModel
-from lingualign.features.carry import CarriedStates
+from lingualign.features.block_major import Batch, trajectories
+from lingualign.features.carry import Trajectories
 from lingualign.features.collect import Site
 from lingualign.features.moments import Moments
 from lingualign.features.positions import Positions
@@ -38,8 +39,10 @@ from lingualign.methods.controls import frobenius
 from lingualign.methods.layers import choose_layers
 from lingualign.methods.own_language import Lesson
 from lingualign.methods.selection import Selection, select_neurons
+from lingualign.models.chat import EncodedChat
 from lingualign.models.locate import locate_mlps
 from lingualign.models.matrices import MlpMatrices, require_editable
+from lingualign.models.stages import weight_of
 from lingualign.solvers.low_rank import Solution, solve_dual, solve_primal
 from lingualign.solvers.null_space import null_space_basis
 
@@ -250,7 +253,11 @@ class _Fit:
         self.reference_of = chats.reference_of
         self.taught, self.teacher_chats = chats.taught, chats.teachers
         self.reference_chats, self.low_chats, self.keep_chats = chats.reference, chats.low, chats.keep
-        self._keep = list(zip(anchors.keep, self.keep_chats, strict=True))
+        keep = list(zip(anchors.keep, self.keep_chats, strict=True))
+        self._groups = {kind: [chat for prompt, chat in keep if prompt.kind == kind] for kind in _KEEP_NAMES}
+        self._plain = [
+            chat for prompt, chat in keep if prompt.language == anchors.reference and prompt.kind != "harmful"
+        ]
         self.solve_seconds = 0.0
         self.diagnostics: list[dict[str, Any]] = []
         self.chosen = choose_layers(
@@ -265,19 +272,40 @@ class _Fit:
 
     def solve(self) -> Edit:
         """The edit of all chosen layers, by the method's propagation."""
-        # Neurons and targets are the unedited model's, whatever the propagation.
-        matrices = {layer: self._matrices(layer) for layer in self.layers}
-        outputs = [matrix.outputs for group in matrices.values() for matrix in group]
-        wanted = self._wanted(outputs)
-        if self.method.propagation == "none":
-            return self._solve([m for group in matrices.values() for m in group], wanted, Edit({}, {}), 1)
-        blocks = self.mlps[0].block.rpartition(".")[0]
-        self.source.states = CarriedStates(self.model, blocks)
+        states = self._trajectories()
         edit = Edit({}, {})
         for index, layer in enumerate(self.layers):
+            # Neurons and targets are the unedited model's, whatever the propagation.
+            self.source.states = states.unedited
+            matrices = self._matrices(layer)
+            wanted = self._wanted([matrix.outputs for matrix in matrices])
+            self.source.states = states.edited
+            before = Edit({}, {}) if self.method.propagation == "none" else edit
             share = len(self.layers) - index if self.method.propagation == "split" else 1
-            edit = edit + self._solve(matrices[layer], wanted, edit, share)
+            edit = edit + self._solve(matrices, wanted, before, share)
+            if self.method.propagation != "none":
+                states.follow(edit)
         return edit
+
+    def _trajectories(self) -> Trajectories:
+        """The states of all chats that will be read, on their way through the blocks."""
+        neurons = self._plain if self.method.selection != "all" else []
+        kept = list(self._groups.values())
+        if self._dual:
+            kept = [[chat for group in kept for chat in group]]
+
+        def batches(*groups: list[EncodedChat]) -> list[Batch]:
+            return [batch for group in groups for batch in self.source.batches(group)]
+
+        return trajectories(
+            self.model,
+            self.mlps[0].block.rpartition(".")[0],
+            batches(self.reference_chats, self.teacher_chats, neurons),
+            batches(self.low_chats, *kept),
+            pad_id=self.source.pad_id,
+            folder=self.source.cache,
+            on_block=lambda done, total: self.source.progress("passing blocks", done, total),
+        )
 
     def _wanted(self, outputs: Sequence[Site]) -> dict[Site, Tensor]:
         """What each output should be for each pair, (pairs, positions, width): the teacher's."""
@@ -307,9 +335,9 @@ class _Fit:
         started = time.monotonic()
         edit = Edit({}, {})
         for matrix in matrices:
-            weight = self.model.get_parameter(matrix.parameter).detach()
             # Fingerprints are of the weight as it is stored, all else is of the matrix.
-            base = tensor_fingerprint(weight)
+            base = weight_fingerprint(self.model, matrix.parameter)
+            weight = weight_of(self.model, matrix.parameter)
             weight = weight.T if matrix.transposed else weight
             target = self._target(matrix, low[matrix.outputs], wanted[matrix.outputs]) / share
             rows = low[matrix.inputs].reshape(-1, low[matrix.inputs].shape[-1])
@@ -369,13 +397,8 @@ class _Fit:
         method = self.method
         if method.selection == "all":
             return None
-        harmless = [
-            chat
-            for prompt, chat in zip(self.anchors.keep, self.keep_chats, strict=True)
-            if prompt.language == self.anchors.reference and prompt.kind != "harmful"
-        ]
         harmful_rows = self.source.rows(self.reference_chats, [site], method.positions, "neurons")[site].mean(1)
-        harmless_rows = self.source.rows(harmless, [site], method.positions, "neurons")[site].mean(1)
+        harmless_rows = self.source.rows(self._plain, [site], method.positions, "neurons")[site].mean(1)
         harmful_rows, harmless_rows = harmful_rows[:, neurons], harmless_rows[:, neurons]
         chosen = select_neurons(
             method.selection,
@@ -399,23 +422,28 @@ class _Fit:
         gap = self.method.aim(matrix.outputs, low, wanted, self.anchors).reshape(-1, low.shape[-1])
         return gap if matrix.rows is None else gap[:, matrix.rows]
 
+    @property
+    def _dual(self) -> bool:
+        """Whether the dual solver is used, which needs the keep set's rows."""
+        method = self.method
+        row_count = (len(self.low_chats) + len(self.keep_chats)) * method.positions.rows
+        narrow = row_count < min(self.mlps[0].inner_size, self.mlps[0].hidden_size)
+        return method.solver == "dual" or (method.solver == "auto" and narrow and method.null_space is None)
+
     def _keep_features(self, inputs: Sequence[Site]) -> Mapping[Site, Tensor | Moments]:
         """Rows of the keep set for the dual solver, else their moments, which take no more room however many rows
         there are."""
         method, positions = self.method, self.method.positions
-        row_count = (len(self.low_chats) + len(self.keep_chats)) * positions.rows
-        narrow = row_count < min(self.mlps[0].inner_size, self.mlps[0].hidden_size)
         weight_of = {"harmless": 1.0, "look-alike": method.look_alike_weight, "harmful": method.reference_weight}
-        groups = {kind: [chat for prompt, chat in self._keep if prompt.kind == kind] for kind in weight_of}
-        if method.solver == "dual" or (method.solver == "auto" and narrow and method.null_space is None):
-            chats = [chat for group in groups.values() for chat in group]
+        if self._dual:
+            chats = [chat for group in self._groups.values() for chat in group]
             rows = self.source.rows(chats, inputs, positions, "keep set")
-            counts = torch.tensor([weight_of[kind] for kind, group in groups.items() for _ in group])
+            counts = torch.tensor([weight_of[kind] for kind, group in self._groups.items() for _ in group])
             # Mean second moments of the scaled rows equal those of rows counted so many times.
             scale = (counts / counts.mean()).sqrt()[:, None, None]
             return {site: values * scale for site, values in rows.items()}
         kept: dict[Site, Moments] = {}
-        for kind, group in groups.items():
+        for kind, group in self._groups.items():
             if not group:
                 continue
             found = self.source.moments(group, inputs, positions, f"keep set, {_KEEP_NAMES[kind]}")

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from lingualign.errors import UnsupportedModel, UserError
 from lingualign.models.chat import check_chat_template
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 #: The name under which commands reach the built-in small model.
 SMALL_MODEL = "small"
@@ -53,20 +57,22 @@ def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def model_fingerprint(model: Any) -> str:
-    """SHA-256 over the configuration and 64 evenly spaced values (as bfloat16) of every parameter."""
+def sample_positions(count: int) -> slice:
+    """Which of a parameter's values, flattened, its fingerprint is taken of: 64, evenly spaced."""
+    step = max(1, count // 64)
+    return slice(0, min(count, 64 * step), step)
+
+
+def fingerprint_of(config: Any, samples: Iterable[tuple[str, Tensor]]) -> str:
+    """SHA-256 over a configuration and, by name, each parameter's values at `sample_positions` as bfloat16."""
     import torch
 
-    config = {
-        key: value for key, value in model.config.to_dict().items() if not key.startswith("_") and "dtype" not in key
-    }
-    config.pop("transformers_version", None)
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
-    for name, parameter in model.named_parameters():
-        flat = parameter.detach().flatten()
-        step = max(1, flat.numel() // 64)
+    values = {key: value for key, value in config.to_dict().items() if not key.startswith("_") and "dtype" not in key}
+    values.pop("transformers_version", None)
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode())
+    for name, sample in samples:
         digest.update(name.encode())
-        digest.update(flat[::step][:64].to("cpu", torch.bfloat16).contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(sample.to("cpu", torch.bfloat16).contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
@@ -80,6 +86,12 @@ def causal_class(config: Any) -> Any:
         type(config) in mapping for mapping in (MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MULTIMODAL_LM_MAPPING)
     )
     return AutoModelForMultimodalLM if multimodal and not known else AutoModelForCausalLM
+
+
+def model_fingerprint(model: Any) -> str:
+    """The fingerprint of a model's configuration and weights."""
+    flat = ((name, parameter.detach().flatten()) for name, parameter in model.named_parameters())
+    return fingerprint_of(model.config, ((name, values[sample_positions(len(values))]) for name, values in flat))
 
 
 def load_model(
