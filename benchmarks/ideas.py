@@ -16,6 +16,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,16 @@ class LeadingDifferences(SparseWeightEdit):
         return gap @ basis @ basis.T
 
 
+class SecondRound(SparseWeightEdit):
+    """An edit of the edited model on top of the first, from the same anchors and replies."""
+
+    def fit(self, model: Any, tokenizer: Any, anchors: Anchors, *, fingerprint: str = "", **options: Any) -> Edit:
+        first = super().fit(model, tokenizer, anchors, fingerprint=fingerprint, **options)
+        with first.applied(model):
+            second = super().fit(model, tokenizer, anchors, fingerprint=f"{fingerprint}-{first.fingerprint}", **options)
+        return first + replace(second, base=first.base)
+
+
 def weakest_twice(anchors: Anchors) -> Anchors:
     """Pairs of the languages that the base model refuses least in (bn, ja, ko, th; select split) count twice."""
     again = [pair for pair in anchors.pairs if pair[1].language in ("bn", "ja", "ko", "th")]
@@ -99,6 +110,7 @@ IDEAS: Mapping[str, Idea] = {
         DEMO_LANGUAGES_PER_SEED,
     ),
     "blocks 5 to 15": (SparseWeightEdit, {"layers": list(range(5, 16))}, None, DEMO_LANGUAGES_PER_SEED),
+    "second round": (SecondRound, {}, None, DEMO_LANGUAGES_PER_SEED),
     "strength 0.8": (SparseWeightEdit, {"strength": 0.8}, None, DEMO_LANGUAGES_PER_SEED),
     "strength 1.25": (SparseWeightEdit, {"strength": 1.25}, None, DEMO_LANGUAGES_PER_SEED),
 }
