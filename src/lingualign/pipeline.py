@@ -31,6 +31,7 @@ from lingualign.evaluate.streamed_engine import StreamedEngine
 from lingualign.evaluate.utility.harness import check_tasks
 from lingualign.evaluate.utility.measure import Utility, measure_utility
 from lingualign.events import Progress, silent
+from lingualign.features.ranks import share, united
 from lingualign.layer_search import Trial, candidate_windows, measured, search_layers
 from lingualign.measures import SecondOpinion, UtilityFigures, utility_figures
 from lingualign.methods.anchors import Anchors
@@ -383,11 +384,12 @@ def own_replies(
     """
     if not reply_tokens:
         return {}
-    asked = PromptSet(dict.fromkeys((*anchors.reference_harmful, *anchors.keep)))
+    every = list(dict.fromkeys((*anchors.reference_harmful, *anchors.keep)))
+    asked = PromptSet(every[index] for index in share(every, lambda prompt: len(prompt.text)))
     # A token more than is read: some tokens merge when a reply is encoded again.
     limits = AuditSettings(max_new_tokens=reply_tokens + 1, batch_size=batch_size)
     replies = fit_replies(loaded, asked, limits, OfflineJudge(), folder, progress, "own replies")
-    return {reply.key: reply.text for reply in replies}
+    return united({reply.key: reply.text for reply in replies})
 
 
 def refusal_lessons(
@@ -399,8 +401,9 @@ def refusal_lessons(
     progress: Progress = silent,
 ) -> dict[tuple[str, str, str], Lesson]:
     """The anchors' prompts that the model refuses in their language when it is told to, by key."""
-    asked = instructed(low for _, low in anchors.pairs)
-    return lessons(asked, fit_replies(loaded, asked, audit, judge, folder, progress, "lessons"))
+    every = instructed(low for _, low in anchors.pairs)
+    asked = PromptSet(every[index] for index in share(every, lambda prompt: len(prompt.text)))
+    return united(lessons(asked, fit_replies(loaded, asked, audit, judge, folder, progress, "lessons")))
 
 
 def fit_replies(

@@ -1,4 +1,5 @@
-"""`lingualign edit`: fits the edit and saves it, without generating any reply to be judged."""
+"""`lingualign edit`: fits the edit and saves it, without generating any reply to be judged. Under `torchrun` the ranks
+share the reading of features."""
 
 from __future__ import annotations
 
@@ -52,7 +53,11 @@ def edit(
         raise ConfigError(
             'layers = "select" audits many edits, for which a streamed model is too slow; give layers = "auto" or some'
         )
-    with open_screen(as_json=json, quiet=quiet) as screen:
+    from lingualign.features.ranks import joined, own_device
+
+    with joined() as (rank, _), open_screen(as_json=json and rank == 0, quiet=quiet or rank > 0) as screen:
+        from contextlib import nullcontext
+
         from lingualign.config import dump_config
         from lingualign.export.checkpoint import source_folder
         from lingualign.models.load import load_model
@@ -61,8 +66,10 @@ def edit(
         from lingualign.prompts import resolve_prompts
         from lingualign.runs import locked, write_text
 
-        show_plan(screen, settings, out, "streamed edit" if streamed else "edit")
-        where: dict[str, Any] = {"precision": settings.precision, "device": settings.device}
+        # Of several ranks the first speaks and writes; all fit.
+        if rank == 0:
+            show_plan(screen, settings, out, "streamed edit" if streamed else "edit")
+        where: dict[str, Any] = {"precision": settings.precision, "device": settings.device or own_device()}
         loaded = (
             load_streamed(source_folder(settings.model), name=settings.model, **where)
             if streamed
@@ -70,7 +77,7 @@ def edit(
         )
         screen.say(model_line(loaded))
         features = out.with_suffix(".features")
-        with locked(features):
+        with locked(features) if rank == 0 else nullcontext():
             fitted = fit_edit(
                 loaded,
                 resolve_prompts(settings),
@@ -79,6 +86,8 @@ def edit(
                 audit=settings.audit,
                 progress=screen.progress,
             )
+            if rank > 0:
+                return
             fitted.save(out)
             write_text(out.with_suffix(".toml"), dump_config(settings))
         screen.say(*edit_parts(fitted, out))

@@ -23,6 +23,7 @@ from lingualign.features.carry import States
 from lingualign.features.collect import Site, batches_by_length, collect_rows, stream_features
 from lingualign.features.moments import Moments
 from lingualign.features.positions import Positions
+from lingualign.features.ranks import largest, share, size, total
 from lingualign.models.chat import EncodedChat
 from lingualign.models.stages import streamed_weights
 from lingualign.tensor_file import save_tensors
@@ -35,7 +36,8 @@ def _silent(_stage: str, _done: int, _total: int) -> None:
 
 
 class FeatureSource:
-    """Collects features of one model, through a cache folder if one is given.
+    """Collects features of one model, through a cache folder if one is given; of several ranks each reads its part of
+    the chats, and all get the whole (`features.ranks`).
 
     Args:
         model: the causal LM.
@@ -73,6 +75,24 @@ class FeatureSource:
         self, chats: Sequence[EncodedChat], sites: Sequence[Site], positions: Positions, stage: str
     ) -> dict[Site, Tensor]:
         """{site: (len(chats), positions.rows, width) float32}, cached shard by shard."""
+        mine = self._mine(chats)
+        found = self._rows([chats[index] for index in mine], sites, positions, stage)
+        if size() == 1:
+            return found
+        whole = {}
+        for site in sites:
+            # A rank without chats does not know how wide its rows are.
+            width = largest(found[site].shape[-1] if site in found else 0)
+            whole[site] = torch.zeros(len(chats), positions.rows, width)
+            if site in found:
+                whole[site][mine] = found[site]
+            total(whole[site])
+        return whole
+
+    def _rows(
+        self, chats: Sequence[EncodedChat], sites: Sequence[Site], positions: Positions, stage: str
+    ) -> dict[Site, Tensor]:
+        """Those of this rank's chats; without chats nothing."""
         parts: dict[Site, list[Tensor]] = {site: [] for site in sites}
         shard = self._shard(chats)
         for start in range(0, len(chats), shard):
@@ -89,12 +109,26 @@ class FeatureSource:
             for site in sites:
                 parts[site].append(known[site])
             self.progress(stage, start + len(part), len(chats))
-        return {site: torch.cat(tensors) for site, tensors in parts.items()}
+        return {site: torch.cat(tensors) for site, tensors in parts.items() if tensors}
 
     def moments(
         self, chats: Sequence[EncodedChat], sites: Sequence[Site], positions: Positions, stage: str
     ) -> dict[Site, Moments]:
         """{site: moments of all rows}; running sums are saved after each shard, under the hash of what they hold."""
+        found = self._moments([chats[index] for index in self._mine(chats)], sites, positions, stage)
+        if size() == 1:
+            return found
+        whole = {}
+        for site in sites:
+            width = largest(len(found[site].total) if site in found else 0)
+            held = found.get(site) or Moments.empty(width)
+            whole[site] = Moments(int(total(torch.tensor(held.count))), total(held.total), total(held.outer))
+        return whole
+
+    def _moments(
+        self, chats: Sequence[EncodedChat], sites: Sequence[Site], positions: Positions, stage: str
+    ) -> dict[Site, Moments]:
+        """Those of this rank's chats; without chats nothing."""
         shard = self._shard(chats)
         ends = [min(start + shard, len(chats)) for start in range(0, len(chats), shard)]
         sums: dict[Site, Moments] = {}
@@ -129,9 +163,14 @@ class FeatureSource:
         return sums
 
     def batches(self, chats: Sequence[EncodedChat]) -> list[Batch]:
-        """The batches in which these chats go through the model, where states are carried."""
+        """The batches in which this rank's part of these chats goes through the model, where states are carried."""
+        chats = [chats[index] for index in self._mine(chats)]
         parts = [chats[start : start + self.shard] for start in range(0, len(chats), self.shard)]
         return [batch for part in parts for batch in self._batches(part)]
+
+    @staticmethod
+    def _mine(chats: Sequence[EncodedChat]) -> list[int]:
+        return share(chats, lambda chat: len(chat.ids))
 
     def _batches(self, part: Sequence[EncodedChat]) -> list[Batch]:
         return [tuple(part[index] for index in batch) for batch in batches_by_length(part, self.batch_tokens)]
