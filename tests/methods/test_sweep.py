@@ -1,4 +1,4 @@
-"""The sweep on a tiny model: scores are what the edits of the same settings do to held-out prompts, and cost no pass."""
+"""The sweep on a tiny model: scores are what the edits of the same settings do to held-out prompts."""
 
 from __future__ import annotations
 
@@ -43,9 +43,7 @@ def anchors() -> Anchors:
     return plain_anchors(("it", "de"))
 
 
-def _features(
-    tiny_model: Any, anchors: Anchors, method: SparseWeightEdit, cache: Path | None = None
-) -> AnchorFeatures:
+def _features(tiny_model: Any, anchors: Anchors, method: SparseWeightEdit, cache: Path | None = None) -> AnchorFeatures:
     model, tokenizer = tiny_model
     source = FeatureSource(model, "", pad_id=tokenizer.pad_token_id, cache=cache)
     return AnchorFeatures(method, model, tokenizer, anchors, source, {}, {})
@@ -229,11 +227,10 @@ def test_the_front_holds_what_nothing_beats() -> None:
 
 def test_too_few_prompts_are_named(tiny_model: Any) -> None:
     few = plain_anchors(("it",), count=1)
-    with pytest.raises(DataError, match="none in it is (held out|solved from)"):
+    with pytest.raises(DataError, match="none in it is held out"):
         _swept(tiny_model, few, [BASE])
 
 
 def test_null_space_needs_second_moments(tiny_model: Any, anchors: Anchors) -> None:
     with pytest.raises(ConfigError, match="solver = 'primal'"):
         _swept(tiny_model, anchors, [replace(BASE, null_space=0.1)], solver="dual")
-

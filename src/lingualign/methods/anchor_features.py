@@ -82,7 +82,8 @@ class AnchorFeatures:
         chosen: the blocks that change, and how they were chosen.
 
     Raises:
-        ConfigError, DataError, UnsupportedModel: as raised by the parts.
+        ConfigError: lessons are missing, or as raised by the parts.
+        DataError, UnsupportedModel: as raised by the parts.
     """
 
     def __init__(
@@ -95,13 +96,19 @@ class AnchorFeatures:
         replies: Mapping[tuple[str, str, str], str],
         lessons: Mapping[tuple[str, str, str], Lesson],
     ) -> None:
+        own_language = method.teacher == "own-language"
+        if own_language and not lessons:
+            raise ConfigError(
+                "no anchor has a refusal in its own language, even where the model is told to refuse in it; "
+                "use teacher = 'reference'"
+            )
         self.method = method
         self.model = model
         self.source = source
         self.mlps = locate_mlps(model)
         require_editable(self.mlps)
         self.anchors = anchors
-        chats = encode_anchors(tokenizer, anchors, method.positions, replies, lessons)
+        chats = encode_anchors(tokenizer, anchors, method.positions, replies, lessons if own_language else {})
         self.taught = chats.taught
         self._reference_of, self._teacher_chats = chats.reference_of, chats.teachers
         self._reference_chats, self._low_chats, self._keep_chats = chats.reference, chats.low, chats.keep

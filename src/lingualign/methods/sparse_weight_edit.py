@@ -172,11 +172,6 @@ class SparseWeightEdit:
             DataError, NumericalError, UnsupportedModel: as raised by the parts.
         """
         started = time.monotonic()
-        if self.teacher == "own-language" and not lessons:
-            raise ConfigError(
-                "no anchor has a refusal in its own language, even where the model is told to refuse in it; "
-                "use teacher = 'reference'"
-            )
         features = AnchorFeatures(
             self,
             model,
@@ -184,7 +179,7 @@ class SparseWeightEdit:
             anchors,
             FeatureSource(model, fingerprint, pad_id=tokenizer.pad_token_id or 0, cache=cache, progress=progress),
             replies or {},
-            (lessons or {}) if self.teacher == "own-language" else {},
+            lessons or {},
         )
         fit = _Fit(self, model, features)
         edit = fit.solve()

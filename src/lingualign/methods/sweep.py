@@ -6,8 +6,8 @@ strength, and which of the collected blocks change. All features are the unedite
 
 For one matrix the second moments are computed once; other weights combine them anew. One solve serves all ranks, since
 its first r columns are the solution of rank r, all strengths and all windows of blocks: the scores are sums over its
-components. Another γ or λ is another Cholesky factorisation. One eigendecomposition for all λ of a γ would take the
-time of seven of those (d = 2048, one core), more than a grid has λ.
+components. Another γ or λ is another factorisation: one eigendecomposition for all λ of a γ takes the time of several
+(`benchmarks/sweep.py`), and a grid has few λ.
 """
 
 from __future__ import annotations
