@@ -16,6 +16,7 @@ from lingualign.data.schema import PromptSet
 from lingualign.edit import Edit
 from lingualign.errors import DataError
 from lingualign.evaluate.audit import run_audit
+from lingualign.evaluate.judge import Judge
 from lingualign.evaluate.judges.registry import make_judge
 from lingualign.evaluate.metrics import cells
 from lingualign.evaluate.schema import Reply
@@ -131,7 +132,7 @@ def require_select(prompts: RunPrompts) -> None:
 
 def write_settings(config: RunConfig, chosen: Sequence[Score], out: Path) -> list[Path]:
     """Writes `setting-N.toml` for each, in the place of an earlier sweep's."""
-    for path in out.glob("setting-*.toml"):
+    for path in out.glob("setting-[0-9]*.toml"):
         path.unlink()
     return [
         write_text(out / f"setting-{number}.toml", dump_config(configured(config, score.setting)))
@@ -247,5 +248,5 @@ def _plain(score: Score) -> dict[str, Any]:
     }
 
 
-def _judge(config: RunConfig, features: Path) -> Any:
+def _judge(config: RunConfig, features: Path) -> Judge:
     return make_judge(config.judge.first, cache=features / "judge-outputs.jsonl", device=config.device)

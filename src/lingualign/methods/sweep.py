@@ -331,7 +331,7 @@ class _Division:
         for kind, whole in moments.items():
             whole = Moments(whole.count, whole.total[columns], whole.outer[columns][:, columns])
             held = Moments.empty(held_inputs.shape[-1])
-            held.add(held_inputs[[self.keep[index].kind == kind for index in self.held_keep]])
+            held.add(held_inputs[torch.tensor([self.keep[index].kind == kind for index in self.held_keep])])
             solved[kind] = whole.without(held)
         return solved
 
@@ -387,7 +387,8 @@ class _Primal:
         if self._shared is None or self._shared[0] != key:
             counts = keep_counts(setting.look_alike_weight, setting.reference_weight)
             keep_gram = counted_moments(self._keep, counts).gram
-            gram, cross, basis = self._gram, self._cross, None
+            gram, cross = self._gram, self._cross
+            basis: Tensor | None = None
             if setting.null_space is not None:
                 basis = null_space_basis(keep_gram, setting.null_space)
                 gram, cross, keep_gram = basis.T @ gram @ basis, basis.T @ cross, basis.T @ keep_gram @ basis
