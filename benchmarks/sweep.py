@@ -1,6 +1,6 @@
 """Seconds of a sweep: collecting features once, then solving and scoring every setting of the default grid.
 
-    python benchmarks/sweep.py [--model small] [--fit-seeds-per-kind N] [--work FOLDER] [--out FILE]
+    python benchmarks/sweep.py [--model small] [--layers 9 10] [--fit-seeds-per-kind N] [--work FOLDER] [--out FILE]
 
 Anchors, blocks and the rest are the demo's. An empty work folder times the collecting; a second call reads the
 features. Beside them, for one matrix of the model's size, what a further λ costs as a factorisation of its own, and
@@ -13,7 +13,7 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ def factorisations(width: int, outputs: int) -> dict[str, float]:
     }
 
 
-def measure(model: str, fit_seeds: int | None, work: Path) -> dict[str, Any]:
+def measure(model: str, layers: Sequence[int], fit_seeds: int | None, work: Path) -> dict[str, Any]:
     """One sweep of the default grid."""
     config = build_config(
         {
@@ -62,7 +62,7 @@ def measure(model: str, fit_seeds: int | None, work: Path) -> dict[str, Any]:
                 "languages_per_seed": DEMO_LANGUAGES_PER_SEED,
                 "fit_seeds_per_kind": fit_seeds,
             },
-            "edit": DEMO_EDIT,
+            "edit": {**DEMO_EDIT, "layers": layers},
         }
     )
     settings = settings_of(config, DEFAULT_GRID)
@@ -94,12 +94,13 @@ def measure(model: str, fit_seeds: int | None, work: Path) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="small")
+    parser.add_argument("--layers", type=int, nargs="+", default=DEMO_EDIT["layers"], help="by default the demo's")
     parser.add_argument("--fit-seeds-per-kind", type=int, help="fit on the first seeds; by default on all")
     parser.add_argument("--work", type=Path, help="folder of the features; a temporary one by default")
     parser.add_argument("--out", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        figures = measure(options.model, options.fit_seeds_per_kind, options.work or Path(temporary))
+        figures = measure(options.model, options.layers, options.fit_seeds_per_kind, options.work or Path(temporary))
     print(json.dumps(figures, indent=2))
     if options.out:
         write_json(options.out, figures)

@@ -131,7 +131,12 @@ def test_scores_are_what_the_edit_does_to_held_out_prompts(
     tiny_model: Any, anchors: Anchors, setting: Setting, changes: dict[str, Any]
 ) -> None:
     # Beside others, from which it must not take anything.
-    others = [replace(BASE, keep_weight=0.1, rank=1), replace(setting, rank=1), replace(setting, look_alike_weight=9.0)]
+    others = [
+        replace(BASE, keep_weight=0.1, rank=1),
+        replace(setting, rank=1),
+        replace(setting, rank=None, strength=2.0),
+        replace(setting, look_alike_weight=9.0),
+    ]
     found = _swept(tiny_model, anchors, [others[0], setting, *others[1:]], **changes).scores[1]
     edit = _fit(tiny_model, anchors, setting, **changes)
     explained, change = _score(tiny_model, anchors, edit, changes.get("family", "output"))

@@ -124,9 +124,9 @@ def front_table(found: Sweep, shown: Sequence[Score], on_front: int) -> Table:
     figures = {
         "explained": [f"{score.explained:.3f}" for score in shown],
         "\nworst": [f"{score.worst_explained:.3f}" for score in shown],
-        "leakage": [f"{score.leakage:.4f}" for score in shown],
-        " \nworst": [f"{score.worst_leakage:.4f}" for score in shown],
-        "harmful,\nreference": [f"{score.reference_change:.4f}" for score in shown],
+        "leakage": [f"{score.leakage:.2g}" for score in shown],
+        " \nworst": [f"{score.worst_leakage:.2g}" for score in shown],
+        "harmful,\nreference": [f"{score.reference_change:.2g}" for score in shown],
     }
     title = f"The front: {on_front} of {len(found.scores)} settings" + (
         f", {len(shown)} of them shown" if len(shown) < on_front else ""
