@@ -31,6 +31,7 @@ def front_chart(scores: Sequence[Score], front: Sequence[Score], named: Mapping[
             axes.plot(*place, linestyle="none", marker="s", markersize=6, color=BEFORE)
             axes.annotate(name, place, xytext=(6, -9), textcoords="offset points", color=BEFORE)
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
         axes.grid(visible=True)
         axes.set_xlabel("leakage: change of the keep set's outputs, share of their second moment")
         axes.set_ylabel("explained: share of the gap that is closed")
