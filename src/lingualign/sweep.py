@@ -197,7 +197,16 @@ def write_sweep(
     front = pareto_front(found.scores)
     places = {id(score): place for place, score in enumerate(found.scores)}
     parameter = next(loaded.model.parameters())
-    document = {
+    audited: dict[str, Any] | None = None
+    if trials:
+        audited = {"split": "select", "judge": config.judge.first, "no edit": [asdict(cell) for cell in cells(before)]}
+        for trial in trials:
+            audited[trial.name] = {
+                "setting": places[id(trial.score)],
+                "edit": trial.edit.fingerprint,
+                "cells": [asdict(cell) for cell in cells(trial.replies)],
+            }
+    document: dict[str, Any] = {
         "model": loaded.name,
         "model_fingerprint": loaded.fingerprint,
         "precision": str(parameter.dtype).removeprefix("torch."),
@@ -211,21 +220,7 @@ def write_sweep(
         "seconds": dict(found.seconds),
         "settings": [_plain(score) for score in found.scores],
         "front": [places[id(score)] for score in front],
-        "audited": {
-            "split": "select",
-            "judge": config.judge.first,
-            "no edit": [asdict(cell) for cell in cells(before)],
-            **{
-                trial.name: {
-                    "setting": places[id(trial.score)],
-                    "edit": trial.edit.fingerprint,
-                    "cells": [asdict(cell) for cell in cells(trial.replies)],
-                }
-                for trial in trials
-            },
-        }
-        if trials
-        else None,
+        "audited": audited,
     }
     write_json(out / "sweep.json", document)
     write_text(out / "sweep.svg", front_chart(found.scores, front, {trial.name: trial.score for trial in trials}))

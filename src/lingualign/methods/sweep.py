@@ -306,11 +306,12 @@ class _Division:
         kept_moments = {} if features.dual else features.keep_moments(inputs)
         problems = []
         for matrix in matrices:
-            columns = slice(None) if matrix.columns is None else matrix.columns
+            columns: Tensor | slice = slice(None) if matrix.columns is None else matrix.columns
+            changed: Tensor | slice = slice(None) if matrix.rows is None else matrix.rows
             rows = low[matrix.inputs][..., columns]
             target = features.target(matrix, low[matrix.outputs], wanted[matrix.outputs])
             held_inputs = held[matrix.inputs][..., columns]
-            held_outputs = held[matrix.outputs][..., slice(None) if matrix.rows is None else matrix.rows]
+            held_outputs = held[matrix.outputs][..., changed]
             solved = (rows[self.solved_pairs].flatten(0, 1).double(), target[self.solved_pairs].flatten(0, 1).double())
             system: _System
             if features.dual:
