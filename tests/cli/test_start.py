@@ -10,7 +10,7 @@ import pytest
 
 from lingualign import __version__
 
-COMMANDS = ("demo", "run", "audit", "edit", "verify", "export", "report", "plan", "doctor", "judge")
+COMMANDS = ("demo", "run", "audit", "edit", "sweep", "verify", "export", "report", "plan", "doctor", "judge")
 HEAVY = ("torch", "transformers", "pydantic", "numpy", "scipy", "sklearn", "matplotlib", "rich")
 
 

@@ -38,6 +38,18 @@ def test_any_split_merges_to_what_numpy_computes(count: int, width: int, cuts: l
         assert moments.outer.dtype == moments.total.dtype == torch.float64
 
 
+def test_what_is_taken_out_leaves_the_moments_of_the_rest() -> None:
+    rows = random_rows(30, 5, 1)
+    whole, part, rest = Moments.empty(5), Moments.empty(5), Moments.empty(5)
+    whole.add(rows)
+    part.add(rows[:12])
+    rest.add(rows[12:])
+    left = whole.without(part)
+    assert left.count == 18
+    torch.testing.assert_close(left.gram, rest.gram, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(left.mean, rest.mean, rtol=1e-5, atol=1e-5)
+
+
 def test_positions_are_rows_too() -> None:
     rows = random_rows(24, 5, 0)
     flat, stacked = Moments.empty(5), Moments.empty(5)

@@ -179,6 +179,15 @@ def test_rank_never_exceeds_rows_inputs_or_outputs(n: int, d: int, m: int) -> No
         assert int(torch.linalg.matrix_rank(delta_transposed(solution))) == min(n, d, m)
 
 
+@pytest.mark.parametrize("form", ["primal", "dual"])
+@pytest.mark.parametrize("rank", [1, 3, 6])
+def test_a_solution_begins_with_those_of_lower_rank(form: str, rank: int) -> None:
+    problem = Problem.random(30, 8, 6, 10)
+    whole, lower = getattr(problem, form)(None), getattr(problem, form)(rank)
+    begun = whole.in_factor[:, :rank] @ whole.out_factor[:, :rank].T
+    torch.testing.assert_close(begun, delta_transposed(lower), rtol=1e-9, atol=1e-12)
+
+
 def test_each_further_rank_buys_its_squared_singular_value() -> None:
     problem = Problem.random(30, 8, 6, 10)
     values = [problem.primal(rank).objective for rank in range(1, 7)]

@@ -9,7 +9,22 @@ import typer
 from typer.core import TyperGroup
 
 from lingualign import __version__
-from lingualign.cli import audit, check, convert, data, demo, doctor, edit, export, judge, plan, report, run, verify
+from lingualign.cli import (
+    audit,
+    check,
+    convert,
+    data,
+    demo,
+    doctor,
+    edit,
+    export,
+    judge,
+    plan,
+    report,
+    run,
+    sweep,
+    verify,
+)
 from lingualign.errors import UserError
 
 #: Exit code of a command that Ctrl+C ended, as shells have it.
@@ -60,6 +75,7 @@ app.command("demo", short_help="The whole job on a small built-in model.")(demo.
 app.command("run", short_help="Audit, edit, audit again, verdict, report.")(run.run)
 app.command("audit", short_help="Measure refusal in each language.")(audit.audit)
 app.command("edit", short_help="Fit the edit and save it.")(edit.edit)
+app.command("sweep", short_help="Score many settings of the edit, audit a few.")(sweep.sweep)
 app.command("verify", short_help="Prove what an edit or a steering changes.")(verify.verify)
 app.command("export", short_help="Write an edited checkpoint or a LoRA adapter.")(export.export)
 app.command("report", short_help="Render a finished run's report again.")(report.report)

@@ -39,6 +39,10 @@ class Moments:
         """Moments of both sets of rows together."""
         return Moments(self.count + other.count, self.total + other.total, self.outer + other.outer)
 
+    def without(self, part: Moments) -> Moments:
+        """Moments of these rows less those of `part`, which must be some of them."""
+        return Moments(self.count - part.count, self.total - part.total, self.outer - part.outer)
+
     def weighted(self, weight: float) -> Moments:
         """Moments of the same rows, each counted `weight` times (the count is rounded)."""
         return Moments(round(weight * self.count), weight * self.total, weight * self.outer)

@@ -17,31 +17,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from lingualign import __version__
 from lingualign.edit import Edit, LowRankDelta, weight_fingerprint
-from lingualign.errors import ConfigError, UnsupportedModel
-from lingualign.features.block_major import Batch, trajectories
-from lingualign.features.carry import Trajectories
+from lingualign.errors import ConfigError
 from lingualign.features.collect import Site
 from lingualign.features.moments import Moments
 from lingualign.features.positions import Positions
 from lingualign.features.store import FeatureSource
-from lingualign.methods.anchor_chats import encode_anchors
+from lingualign.methods.anchor_features import AnchorFeatures, Matrix, counted_moments, counted_rows, keep_counts
 from lingualign.methods.anchors import Anchors
 from lingualign.methods.controls import frobenius
-from lingualign.methods.layers import choose_layers
 from lingualign.methods.own_language import Lesson
-from lingualign.methods.selection import Selection, select_neurons
-from lingualign.models.chat import EncodedChat
-from lingualign.models.locate import locate_mlps
-from lingualign.models.matrices import MlpMatrices, require_editable
+from lingualign.methods.selection import Selection
 from lingualign.models.stages import weight_of
 from lingualign.solvers.low_rank import Solution, solve_dual, solve_primal
 from lingualign.solvers.null_space import null_space_basis
@@ -49,26 +42,10 @@ from lingualign.solvers.null_space import null_space_basis
 #: What the manifest of its edits names it.
 METHOD = "sparse-weight-edit"
 Family = Literal["paper", "output"]
-#: What progress calls the groups of the keep set.
-_KEEP_NAMES = {"harmless": "harmless", "look-alike": "look-alikes", "harmful": "reference"}
 #: Where features are read unless told otherwise. Without reply tokens replies begin like the reference's refusal and go
 #: on in the prompt's language (docs/choosing-defaults.md).
 POSITIONS = Positions(template_tokens=5, reply_tokens=4)
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """One weight to be solved: which rows or columns change, how it is stored, and where its features come from."""
-
-    parameter: str
-    inputs: Site
-    outputs: Site
-    rows: Tensor | None
-    columns: Tensor | None
-    layer: int
-    transposed: bool
-    activation: Any | None = None
 
 
 class SparseWeightEdit:
@@ -195,20 +172,16 @@ class SparseWeightEdit:
             DataError, NumericalError, UnsupportedModel: as raised by the parts.
         """
         started = time.monotonic()
-        if self.teacher == "own-language" and not lessons:
-            raise ConfigError(
-                "no anchor has a refusal in its own language, even where the model is told to refuse in it; "
-                "use teacher = 'reference'"
-            )
-        fit = _Fit(
+        features = AnchorFeatures(
             self,
             model,
             tokenizer,
             anchors,
             FeatureSource(model, fingerprint, pad_id=tokenizer.pad_token_id or 0, cache=cache, progress=progress),
             replies or {},
-            (lessons or {}) if self.teacher == "own-language" else {},
+            lessons or {},
         )
+        fit = _Fit(self, model, features)
         edit = fit.solve()
         seconds = {"total": round(time.monotonic() - started, 2), "solve": round(fit.solve_seconds, 2)}
         manifest = {
@@ -221,8 +194,8 @@ class SparseWeightEdit:
             "anchor_languages": list(anchors.languages),
             "anchor_pairs": len(anchors.pairs),
             "keep_prompts": len(anchors.keep),
-            "lessons": len(fit.taught),
-            **fit.chosen.record(),
+            "lessons": len(features.taught),
+            **features.chosen.record(),
             "model_fingerprint": fingerprint,
             "diagnostics": fit.diagnostics,
             "seconds": seconds,
@@ -231,93 +204,33 @@ class SparseWeightEdit:
 
 
 class _Fit:
-    """One call of `fit`: the model, the encoded anchors, and what has been solved so far."""
+    """One call of `fit`: what is read of the model, and what has been solved so far."""
 
-    def __init__(
-        self,
-        method: SparseWeightEdit,
-        model: Any,
-        tokenizer: Any,
-        anchors: Anchors,
-        source: FeatureSource,
-        replies: Mapping[tuple[str, str, str], str],
-        lessons: Mapping[tuple[str, str, str], Lesson],
-    ) -> None:
+    def __init__(self, method: SparseWeightEdit, model: Any, features: AnchorFeatures) -> None:
         self.method = method
         self.model = model
-        self.source = source
-        self.mlps = locate_mlps(model)
-        require_editable(self.mlps)
-        self.anchors = anchors
-        chats = encode_anchors(tokenizer, anchors, method.positions, replies, lessons)
-        self.reference_of = chats.reference_of
-        self.taught, self.teacher_chats = chats.taught, chats.teachers
-        self.reference_chats, self.low_chats, self.keep_chats = chats.reference, chats.low, chats.keep
-        keep = list(zip(anchors.keep, self.keep_chats, strict=True))
-        self._groups = {kind: [chat for prompt, chat in keep if prompt.kind == kind] for kind in _KEEP_NAMES}
-        self._plain = [
-            chat for prompt, chat in keep if prompt.language == anchors.reference and prompt.kind != "harmful"
-        ]
+        self.features = features
+        self.source = features.source
         self.solve_seconds = 0.0
         self.diagnostics: list[dict[str, Any]] = []
-        self.chosen = choose_layers(
-            method.layers,
-            method.layer_count,
-            source,
-            self.mlps,
-            [*chats.references, *(low for _, low in anchors.pairs)],
-            [*chats.reference, *chats.low],
-        )
-        self.layers = self.chosen.layers
 
     def solve(self) -> Edit:
         """The edit of all chosen layers, by the method's propagation."""
-        states = self._trajectories()
+        states = self.features.trajectories()
+        layers = self.features.layers
         edit = Edit({}, {})
-        for index, layer in enumerate(self.layers):
+        for index, layer in enumerate(layers):
             # Neurons and targets are the unedited model's, whatever the propagation.
             self.source.states = states.unedited
-            matrices = self._matrices(layer)
-            wanted = self._wanted([matrix.outputs for matrix in matrices])
+            matrices = self.features.matrices(layer)
+            wanted = self.features.wanted([matrix.outputs for matrix in matrices])
             self.source.states = states.edited
             before = Edit({}, {}) if self.method.propagation == "none" else edit
-            share = len(self.layers) - index if self.method.propagation == "split" else 1
+            share = len(layers) - index if self.method.propagation == "split" else 1
             edit = edit + self._solve(matrices, wanted, before, share)
             if self.method.propagation != "none":
                 states.follow(edit)
         return edit
-
-    def _trajectories(self) -> Trajectories:
-        """The states of all chats that will be read, on their way through the blocks."""
-        neurons = self._plain if self.method.selection != "all" else []
-        kept = list(self._groups.values())
-        if self._dual:
-            kept = [[chat for group in kept for chat in group]]
-
-        def batches(*groups: list[EncodedChat]) -> list[Batch]:
-            return [batch for group in groups for batch in self.source.batches(group)]
-
-        return trajectories(
-            self.model,
-            self.mlps[0].block.rpartition(".")[0],
-            batches(self.reference_chats, self.teacher_chats, neurons),
-            batches(self.low_chats, *kept),
-            pad_id=self.source.pad_id,
-            folder=self.source.cache,
-            on_block=lambda done, total: self.source.progress("passing blocks", done, total),
-        )
-
-    def _wanted(self, outputs: Sequence[Site]) -> dict[Site, Tensor]:
-        """What each output should be for each pair, (pairs, positions, width): the teacher's."""
-        positions = self.method.positions
-        wanted = {
-            site: rows[self.reference_of]
-            for site, rows in self.source.rows(self.reference_chats, outputs, positions, "reference").items()
-        }
-        if self.taught:
-            for site, rows in self.source.rows(self.teacher_chats, outputs, positions, "own language").items():
-                wanted[site][self.taught] = rows
-        return wanted
 
     def _solve(self, matrices: Sequence[Matrix], wanted: Mapping[Site, Tensor], before: Edit, share: int) -> Edit:
         """Solves some matrices from features of the model with `before` applied; the target is divided by `share`."""
@@ -327,9 +240,8 @@ class _Fit:
             try:
                 inputs = list(dict.fromkeys(matrix.inputs for matrix in matrices))
                 outputs = list(dict.fromkeys(matrix.outputs for matrix in matrices))
-                positions = self.method.positions
-                low = self.source.rows(self.low_chats, list(dict.fromkeys([*inputs, *outputs])), positions, "anchors")
-                keep = self._keep_features(inputs)
+                low = self.features.low(list(dict.fromkeys([*inputs, *outputs])))
+                keep = self._keep(inputs)
             finally:
                 self.source.fingerprint = fingerprint
         started = time.monotonic()
@@ -339,7 +251,7 @@ class _Fit:
             base = weight_fingerprint(self.model, matrix.parameter)
             weight = weight_of(self.model, matrix.parameter)
             weight = weight.T if matrix.transposed else weight
-            target = self._target(matrix, low[matrix.outputs], wanted[matrix.outputs]) / share
+            target = self.features.target(matrix, low[matrix.outputs], wanted[matrix.outputs]).flatten(0, 1) / share
             rows = low[matrix.inputs].reshape(-1, low[matrix.inputs].shape[-1])
             solution = self._solve_matrix(matrix, rows.double(), target.double(), keep[matrix.inputs])
             delta = LowRankDelta(
@@ -356,101 +268,13 @@ class _Fit:
         self.solve_seconds += time.monotonic() - started
         return Edit(edit.deltas, edit.base)
 
-    def _matrices(self, layer: int) -> list[Matrix]:
-        mlp = self.mlps[layer]
-        down = mlp.down_matrix
-        if self.method.family == "output":
-            # Neurons are the columns of the output matrix: their activations are its inputs.
-            inputs = Site(down.module, "input")
-            columns = self._select(inputs, slice(0, down.in_width))
-            return [Matrix(down.parameter, inputs, Site(mlp.output, "output"), None, columns, layer, down.transposed)]
-        if mlp.routed:
-            raise UnsupportedModel(
-                f"{mlp.mlp} is a mixture of experts, where the family 'paper' would change the shared expert's neurons "
-                "and none of the routed ones'; use family = 'output'"
-            )
-        matrices = []
-        for inner in mlp.inner_matrices:
-            outputs = Site(inner.module, "output")
-            neurons = slice(inner.first_row, inner.first_row + inner.out_width)
-            rows = self._select(outputs, neurons)
-            if rows is None and self.model.get_parameter(inner.parameter).numel() != inner.in_width * inner.out_width:
-                rows = torch.arange(neurons.start, neurons.stop)
-            activation = _activation(self.model, mlp) if inner.role == "gate" and self.method.target == "post" else None
-            matrices.append(
-                Matrix(
-                    inner.parameter,
-                    Site(inner.module, "input"),
-                    outputs,
-                    rows,
-                    None,
-                    layer,
-                    inner.transposed,
-                    activation,
-                )
-            )
-        return matrices
-
-    def _select(self, site: Site, neurons: slice) -> Tensor | None:
-        """The neurons to change, by their activations on the reference language's harmful and harmless prompts:
-        indices among the site's features, of which `neurons` are asked for. None for all."""
-        method = self.method
-        if method.selection == "all":
-            return None
-        harmful_rows = self.source.rows(self.reference_chats, [site], method.positions, "neurons")[site].mean(1)
-        harmless_rows = self.source.rows(self._plain, [site], method.positions, "neurons")[site].mean(1)
-        harmful_rows, harmless_rows = harmful_rows[:, neurons], harmless_rows[:, neurons]
-        chosen = select_neurons(
-            method.selection,
-            harmful_rows,
-            harmless_rows,
-            magnitude_threshold=method.magnitude_threshold,
-            effect_threshold=method.effect_threshold,
-            fraction=method.fraction,
-            seed=method.seed,
-        )
-        if chosen is not None and len(chosen) == 0:
-            raise ConfigError(
-                f"no neuron of {site.module} passes the selection; lower the thresholds or give `fraction`"
-            )
-        return None if chosen is None else chosen + neurons.start
-
-    def _target(self, matrix: Matrix, low: Tensor, wanted: Tensor) -> Tensor:
-        """D, (pairs · positions, changed outputs): what the matrix should add for each row."""
-        if matrix.activation is not None:
-            wanted = matrix.activation(wanted)
-        gap = self.method.aim(matrix.outputs, low, wanted, self.anchors).reshape(-1, low.shape[-1])
-        return gap if matrix.rows is None else gap[:, matrix.rows]
-
-    @property
-    def _dual(self) -> bool:
-        """Whether the dual solver is used, which needs the keep set's rows."""
-        method = self.method
-        row_count = (len(self.low_chats) + len(self.keep_chats)) * method.positions.rows
-        narrow = row_count < min(self.mlps[0].inner_size, self.mlps[0].hidden_size)
-        return method.solver == "dual" or (method.solver == "auto" and narrow and method.null_space is None)
-
-    def _keep_features(self, inputs: Sequence[Site]) -> Mapping[Site, Tensor | Moments]:
-        """Rows of the keep set for the dual solver, else their moments, which take no more room however many rows
-        there are."""
-        method, positions = self.method, self.method.positions
-        weight_of = {"harmless": 1.0, "look-alike": method.look_alike_weight, "harmful": method.reference_weight}
-        if self._dual:
-            chats = [chat for group in self._groups.values() for chat in group]
-            rows = self.source.rows(chats, inputs, positions, "keep set")
-            counts = torch.tensor([weight_of[kind] for kind, group in self._groups.items() for _ in group])
-            # Mean second moments of the scaled rows equal those of rows counted so many times.
-            scale = (counts / counts.mean()).sqrt()[:, None, None]
-            return {site: values * scale for site, values in rows.items()}
-        kept: dict[Site, Moments] = {}
-        for kind, group in self._groups.items():
-            if not group:
-                continue
-            found = self.source.moments(group, inputs, positions, f"keep set, {_KEEP_NAMES[kind]}")
-            for site, moments in found.items():
-                part = moments.weighted(weight_of[kind])
-                kept[site] = kept[site].merged(part) if site in kept else part
-        return kept
+    def _keep(self, inputs: Sequence[Site]) -> Mapping[Site, Tensor | Moments]:
+        """What `keep_rows` or `keep_moments` found, each kind counted as often as the method says."""
+        counts = keep_counts(self.method.look_alike_weight, self.method.reference_weight)
+        if self.features.dual:
+            of_chats = [counts[kind] for kind, group in self.features.groups.items() for _ in group]
+            return {site: counted_rows(rows, of_chats) for site, rows in self.features.keep_rows(inputs).items()}
+        return {site: counted_moments(parts, counts) for site, parts in self.features.keep_moments(inputs).items()}
 
     def _solve_matrix(self, matrix: Matrix, rows: Tensor, target: Tensor, keep: Tensor | Moments) -> Solution:
         method = self.method
@@ -470,16 +294,6 @@ class _Fit:
         target_square = float(target.square().sum()) / count
         solution = solve_primal(rows.T @ rows / count, rows.T @ target / count, target_square, keep_gram, **options)
         return solution if basis is None else replace(solution, in_factor=basis @ solution.in_factor)
-
-
-def _activation(model: Any, mlp: MlpMatrices) -> Any:
-    """The MLP's activation function: its only child without parameters."""
-    children = [child for child in model.get_submodule(mlp.mlp).children() if not list(child.parameters())]
-    if len(children) != 1:
-        raise ConfigError(
-            f"{mlp.mlp} has no single activation module, so the post-activation target is unknown; use target='pre'"
-        )
-    return children[0]
 
 
 def _diagnose(matrix: Matrix, delta: LowRankDelta, solution: Solution, weight: Tensor) -> dict[str, Any]:

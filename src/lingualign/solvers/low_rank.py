@@ -26,6 +26,8 @@ from lingualign.errors import NumericalError
 class Solution:
     """The minimiser in factored form, ΔW = out_factor · in_factorᵀ.
 
+    The first r' columns of both factors are the minimiser of rank r' ≤ r: one solve serves all ranks.
+
     Attributes:
         in_factor: (d, r).
         out_factor: (m, r), orthonormal columns.
