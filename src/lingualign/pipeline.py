@@ -441,7 +441,8 @@ def _search(
     engine = audit_engine(loaded, audit)
 
     def replies(edit: Edit, stage: str) -> list[Reply]:
-        name = content_hash([loaded.fingerprint, edit.fingerprint, prompts_hash(prompts.select), audit.max_new_tokens])
+        limits = [audit.max_new_tokens, audit.system, judge.name]
+        name = content_hash([loaded.fingerprint, edit.fingerprint, prompts_hash(prompts.select), *limits])
         store = ReplyStore(features / f"select-{name}.jsonl")
         with edit.applied(loaded.model):
             return run_audit(engine, judge, prompts.select, store, progress=progress, stage=stage)
