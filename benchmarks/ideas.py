@@ -126,8 +126,6 @@ COLUMNS = (
     "AUC unseen",
     "AUC harmless",
     "at 5%",
-    "at 5%, seen",
-    "at 5%, unseen",
 )
 
 
