@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from lingualign import __version__
 from lingualign.config import AuditSettings, EditSettings, RunConfig, dump_config
-from lingualign.data.schema import PromptSet
+from lingualign.data.schema import Prompt, PromptSet
 from lingualign.edit import Edit
 from lingualign.errors import DataError, NotEnoughMemory
 from lingualign.evaluate.audit import run_audit
@@ -384,8 +384,7 @@ def own_replies(
     """
     if not reply_tokens:
         return {}
-    every = list(dict.fromkeys((*anchors.reference_harmful, *anchors.keep)))
-    asked = PromptSet(every[index] for index in share(every, lambda prompt: len(prompt.text)))
+    asked = _own_share(list(dict.fromkeys((*anchors.reference_harmful, *anchors.keep))))
     # A token more than is read: some tokens merge when a reply is encoded again.
     limits = AuditSettings(max_new_tokens=reply_tokens + 1, batch_size=batch_size)
     replies = fit_replies(loaded, asked, limits, OfflineJudge(), folder, progress, "own replies")
@@ -401,9 +400,13 @@ def refusal_lessons(
     progress: Progress = silent,
 ) -> dict[tuple[str, str, str], Lesson]:
     """The anchors' prompts that the model refuses in their language when it is told to, by key."""
-    every = instructed(low for _, low in anchors.pairs)
-    asked = PromptSet(every[index] for index in share(every, lambda prompt: len(prompt.text)))
+    asked = _own_share(instructed(low for _, low in anchors.pairs))
     return united(lessons(asked, fit_replies(loaded, asked, audit, judge, folder, progress, "lessons")))
+
+
+def _own_share(prompts: Sequence[Prompt]) -> PromptSet:
+    """Those that this rank asks."""
+    return PromptSet(prompts[index] for index in share(prompts, lambda prompt: len(prompt.text)))
 
 
 def fit_replies(
@@ -423,6 +426,25 @@ def fit_replies(
     return run_audit(engine, judge, prompts, store, progress=progress, stage=stage)
 
 
+def select_replies(
+    loaded: LoadedModel,
+    edit: Edit,
+    prompts: RunPrompts,
+    audit: AuditSettings,
+    judge: Judge,
+    folder: Path,
+    progress: Progress,
+    stage: str,
+) -> list[Reply]:
+    """The edited model's judged replies to the select split, kept in `folder`: a killed call goes on from there."""
+    asked = prompts.select
+    limits = [audit.max_new_tokens, audit.system, judge.name]
+    name = content_hash([loaded.fingerprint, edit.fingerprint, prompts_hash(asked), *limits])
+    store = ReplyStore(folder / f"select-{name}.jsonl")
+    with edit.applied(loaded.model):
+        return run_audit(audit_engine(loaded, audit), judge, asked, store, progress=progress, stage=stage)
+
+
 def _search(
     loaded: LoadedModel,
     prompts: RunPrompts,
@@ -438,14 +460,9 @@ def _search(
             'layers = "select" needs harmful prompts in the select split; mark some in the split column, '
             'or give layers = "auto"'
         )
-    engine = audit_engine(loaded, audit)
 
     def replies(edit: Edit, stage: str) -> list[Reply]:
-        limits = [audit.max_new_tokens, audit.system, judge.name]
-        name = content_hash([loaded.fingerprint, edit.fingerprint, prompts_hash(prompts.select), *limits])
-        store = ReplyStore(features / f"select-{name}.jsonl")
-        with edit.applied(loaded.model):
-            return run_audit(engine, judge, prompts.select, store, progress=progress, stage=stage)
+        return select_replies(loaded, edit, prompts, audit, judge, features, progress, stage)
 
     before = replies(Edit({}, {}), "choosing layers: no edit")
 

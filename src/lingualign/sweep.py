@@ -12,15 +12,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lingualign.config import RunConfig, dump_config
-from lingualign.data.schema import PromptSet
 from lingualign.edit import Edit
 from lingualign.errors import DataError
-from lingualign.evaluate.audit import run_audit
 from lingualign.evaluate.judge import Judge
 from lingualign.evaluate.judges.registry import make_judge
 from lingualign.evaluate.metrics import cells
 from lingualign.evaluate.schema import Reply
-from lingualign.evaluate.store import ReplyStore
 from lingualign.events import Progress, silent
 from lingualign.features.store import FeatureSource
 from lingualign.grid import collecting, configured
@@ -28,11 +25,11 @@ from lingualign.hardware import hardware_line, versions
 from lingualign.methods.anchor_features import AnchorFeatures
 from lingualign.methods.sweep import Score, Setting, Sweep, pareto_front, sweep
 from lingualign.models.load import LoadedModel
-from lingualign.pipeline import audit_engine, fit_edit, own_replies, refusal_lessons
+from lingualign.pipeline import fit_edit, own_replies, refusal_lessons, select_replies
 from lingualign.plan import refuse_edited
-from lingualign.prompts import RunPrompts, prompts_hash
+from lingualign.prompts import RunPrompts
 from lingualign.report.data import Arm
-from lingualign.runs import content_hash, write_json, write_text
+from lingualign.runs import write_json, write_text
 from lingualign.sweep_plot import front_chart
 
 _Item = TypeVar("_Item")
@@ -162,16 +159,10 @@ def audit_settings(
     Returns:
         The unedited model's replies, and one trial a setting.
     """
-    engine = audit_engine(loaded, config.audit)
     judge = _judge(config, features)
-    asked: PromptSet = prompts.select
 
     def replies(edit: Edit, stage: str) -> list[Reply]:
-        limits = [config.audit.max_new_tokens, config.audit.system, judge.name]
-        name = content_hash([loaded.fingerprint, edit.fingerprint, prompts_hash(asked), *limits])
-        store = ReplyStore(features / f"select-{name}.jsonl")
-        with edit.applied(loaded.model):
-            return run_audit(engine, judge, asked, store, progress=progress, stage=stage)
+        return select_replies(loaded, edit, prompts, config.audit, judge, features, progress, stage)
 
     before = replies(Edit({}, {}), "no edit")
     trials = []
