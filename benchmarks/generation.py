@@ -11,6 +11,7 @@ python benchmarks/generation.py [MODEL] [--seeds 7] [--precision float32] [--bat
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,6 +30,8 @@ from lingualign.models.load import load_model
 from lingualign.runs import write_json
 
 Side = Callable[[Sequence[EncodedChat]], list[list[int]]]
+#: Of `generate_batch`: tokens in a block of its cache, and in one forward pass.
+BLOCK_TOKENS, PASS_TOKENS = 32, 2048
 SIDES = ("single", "static", "generate_batch", "engine")
 
 
@@ -64,12 +67,16 @@ def sides(model: Any, tokenizer: Any, batch_size: int, max_new_tokens: int) -> d
         ]
 
     def continuous(chats: Sequence[EncodedChat]) -> list[list[int]]:
+        blocks = math.ceil((max(len(chat.ids) for chat in chats) + max_new_tokens) / BLOCK_TOKENS)
         found = model.generate_batch(
             [list(chat.ids) for chat in chats],
             generation_config=GenerationConfig(
                 max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=sorted(stops), pad_token_id=pad_id
             ),
-            continuous_batching_config=ContinuousBatchingConfig(max_batch_tokens=max(256, batch_size)),
+            # Room for the same number of chats at once.
+            continuous_batching_config=ContinuousBatchingConfig(
+                block_size=BLOCK_TOKENS, num_blocks=batch_size * blocks, max_batch_tokens=PASS_TOKENS
+            ),
         )
         by_prompt = {tuple(output.prompt_ids): list(output.generated_tokens) for output in found.values()}
         return [_cut(by_prompt[chat.ids], stops) for chat in chats]
