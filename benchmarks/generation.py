@@ -1,4 +1,4 @@
-"""How fast audits are generated: one prompt at a time, static batches, transformers' continuous batching, and the engine.
+"""How fast audits are generated: single prompts, static batches, `generate_batch` of transformers, and the engine.
 
 All sides answer the same prompts of the select split, in turns in one process, and the greedy replies are compared.
 `single`: `generate` for each prompt. `static`: `generate` for batches in the given order, padded, until the last reply
