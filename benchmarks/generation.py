@@ -75,7 +75,7 @@ def sides(model: Any, tokenizer: Any, batch_size: int, max_new_tokens: int) -> d
             ),
             # Room for the same number of chats at once.
             continuous_batching_config=ContinuousBatchingConfig(
-                block_size=BLOCK_TOKENS, num_blocks=batch_size * blocks, max_batch_tokens=PASS_TOKENS
+                page_size=BLOCK_TOKENS, num_blocks=batch_size * blocks, max_batch_tokens=PASS_TOKENS
             ),
         )
         by_prompt = {tuple(output.prompt_ids): list(output.generated_tokens) for output in found.values()}

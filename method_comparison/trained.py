@@ -278,7 +278,7 @@ def sampled_replies(context: Context, prompts: Sequence[Prompt], count: int, rep
     model, tokenizer = context.model, context.tokenizer
     chats = encode_chats(tokenizer, [prompt.text for prompt in prompts])
     most = context.config.audit.batch_size
-    if most == "auto":
+    if not isinstance(most, int):
         most = fitting_batch(model, max(len(chat.ids) for chat in chats) + reply_tokens)
     size = max(1, most // count)
     found: list[list[str]] = []

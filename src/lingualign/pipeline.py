@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from lingualign.audit_run import AuditRun, ServedRun, audit_fingerprint, memory_errors, open_served
+from lingualign.audit_run import AuditRun, audit_fingerprint, memory_errors, open_served
 from lingualign.audited import AuditedModel
 from lingualign.config import AuditSettings, EditSettings, RunConfig, dump_config
 from lingualign.data.schema import PromptSet
@@ -179,9 +179,11 @@ def open_run(config: RunConfig, out: Path, progress: Progress = silent) -> Itera
 
 def open_audit(
     config: RunConfig, out: Path, progress: Progress = silent
-) -> contextlib.AbstractContextManager[Run | ServedRun]:
+) -> contextlib.AbstractContextManager[AuditRun]:
     """`open_run`, or `open_served` where the model is behind a server."""
-    return open_served(config, out, progress) if config.endpoint.url else open_run(config, out, progress)
+    if config.endpoint.url:
+        return open_served(config, out, progress)
+    return open_run(config, out, progress)
 
 
 def audit_model(config: RunConfig, out: Path, progress: Progress = silent, *, show_text: bool = False) -> Result:

@@ -143,8 +143,9 @@ def make_plan(config: RunConfig, prompts: RunPrompts, out: Path, job: Job = "run
         2 * (working + embeddings) * replies / (REPLY_EFFICIENCY * flops)
     )
     width = 2 if dtype != "float32" else 4
-    # A batch size that is found falls where there is less room.
-    batch = min(1 if config.audit.batch_size == "auto" else config.audit.batch_size, len(audited))
+    # A batch size that is found is one that there is room for.
+    size = config.audit.batch_size
+    batch = min(size if isinstance(size, int) else 1, len(audited))
     longest = max(audited, default=0) + config.audit.max_new_tokens
     memory = batch * bytes_per_chat(text, longest, width, mlps[0].inner_size)
     seconds = {} if job in _ONLY_FITS else {"audit before": audit_seconds}

@@ -181,7 +181,7 @@ class TransformersEngine:
         return replies
 
     def _most(self) -> int:
-        assert self.batch_size != "auto"
+        assert isinstance(self.batch_size, int)
         return self.batch_size
 
     def _stop_ids(self) -> set[int]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, GenerationConfig, RepetitionPenaltyLogitsProcessor
+from transformers import DynamicCache, RepetitionPenaltyLogitsProcessor
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from lingualign.features.collect import pad
@@ -92,9 +92,8 @@ class LiveBatch:
         self._replies: dict[int, list[int]] = {}
         self._cache = self._empty_cache()
         self._mask = torch.zeros(0, 0, dtype=torch.long, device=device_of(model))
-        rules: GenerationConfig = model.generation_config
-        penalty = rules.repetition_penalty or 1.0
-        self._penalty = RepetitionPenaltyLogitsProcessor(penalty) if penalty != 1.0 else None
+        penalty: float = model.generation_config.repetition_penalty or 1.0
+        self._penalty: Any = RepetitionPenaltyLogitsProcessor(penalty) if penalty != 1.0 else None
         self._prefix_length = len(prefix)
         self._prefix = self._read_prefix(prefix) if prefix else None
 
@@ -153,21 +152,23 @@ class LiveBatch:
         self._mask = self._mask[:0, :0]
         return indices
 
-    def _empty_cache(self) -> DynamicCache:
-        cache = DynamicCache(config=self.model.config)
+    def _empty_cache(self) -> Any:
+        # Typed as Any: transformers' layers are typed without the tensors that they have once used.
+        cache: Any = DynamicCache(config=self.model.config)
+        layer: Any = DynamicLayer
         # No window is reached, and a layer without one can be cut and joined.
-        cache.layers = [DynamicLayer() for _ in cache.layers]
+        cache.layers = [layer() for _ in cache.layers]
         return cache
 
     @torch.inference_mode()
-    def _read_prefix(self, prefix: Sequence[int]) -> DynamicCache:
+    def _read_prefix(self, prefix: Sequence[int]) -> Any:
         cache = self._empty_cache()
         ids = torch.tensor([prefix])
         positions = torch.arange(len(prefix), device=self._mask.device)[None]
         self._forward(ids, torch.ones_like(positions), positions, cache)
         return cache
 
-    def _forward(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache) -> Tensor:
+    def _forward(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:
         """Logits (B, vocabulary) of the last tokens."""
         output = self.model(
             input_ids=ids.to(mask.device),
@@ -190,7 +191,7 @@ class LiveBatch:
         for index, token in zip(indices, logits.argmax(-1).tolist(), strict=True):
             self._replies[index].append(token)
 
-    def _join(self, chats: Mapping[int, EncodedChat], cache: DynamicCache, mask: Tensor) -> None:
+    def _join(self, chats: Mapping[int, EncodedChat], cache: Any, mask: Tensor) -> None:
         """Adds rows to the batch; the narrower side is padded behind the prefix."""
         if self._chats:
             width = max(self._mask.shape[1], mask.shape[1])
