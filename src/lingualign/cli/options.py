@@ -136,7 +136,11 @@ def default_out(config: RunConfig, *more: str) -> Path:
 
     from lingualign.runs import content_hash
 
-    speed: dict[str, Any] = {"device": True, "audit": {"batch_size"}, "endpoint": {"concurrency", "timeout", "key_variable"}}
+    speed: dict[str, Any] = {
+        "device": True,
+        "audit": {"batch_size"},
+        "endpoint": {"concurrency", "timeout", "key_variable"},
+    }
     settings = config.model_dump(mode="json", exclude=speed)
     name = re.sub(r"[^\w.-]+", "-", config.model.rstrip("/").rpartition("/")[2]).strip("-.") or "model"
     return Path("lingualign-runs") / f"{name}-{content_hash([settings, *more])[:8]}"
