@@ -134,7 +134,7 @@ class Comparison:
         """What every fit on the model depends on, wherever its files are; batch size and device change time and memory
         only."""
         elsewhere: Any = {
-            **dict.fromkeys(("model", "device"), True),
+            **dict.fromkeys(("model", "device", "endpoint"), True),
             **{"prompts": {"sources"}, "audit": {"batch_size"}, "judge": {"errors"}, "utility": {"data", "batch_size"}},
         }
         return {

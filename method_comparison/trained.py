@@ -17,6 +17,7 @@ from torch import Tensor
 from lingualign.data.schema import Prompt, PromptSet
 from lingualign.edit import Edit, tensor_fingerprint
 from lingualign.errors import ConfigError
+from lingualign.evaluate.batch_size import fitting_batch
 from lingualign.evaluate.engine import TransformersEngine
 from lingualign.evaluate.judge import Exchange
 from lingualign.evaluate.schema import Reply
@@ -276,7 +277,10 @@ def sampled_replies(context: Context, prompts: Sequence[Prompt], count: int, rep
     """`count` replies to each prompt, drawn from the model's own distribution with the run's seed."""
     model, tokenizer = context.model, context.tokenizer
     chats = encode_chats(tokenizer, [prompt.text for prompt in prompts])
-    size = max(1, context.config.audit.batch_size // count)
+    most = context.config.audit.batch_size
+    if not isinstance(most, int):
+        most = fitting_batch(model, max(len(chat.ids) for chat in chats) + reply_tokens)
+    size = max(1, most // count)
     found: list[list[str]] = []
     with torch.random.fork_rng(), torch.inference_mode():
         torch.manual_seed(context.seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,6 +32,13 @@ def _tags(value: Any) -> Any:
 
 def _none(value: Any) -> Any:
     return None if value == NONE else value
+
+
+def _address(value: Any) -> Any:
+    # Settings are written beside every result, so no password may stand in them.
+    if isinstance(value, str) and not re.fullmatch(r"https?://[^@\s]+", value):
+        raise ValueError("give an address like http://localhost:8000/v1, with no user or password in it")
+    return value.rstrip("/") if isinstance(value, str) else value
 
 
 Languages = Annotated[tuple[str, ...], BeforeValidator(_tags)]
@@ -66,11 +74,31 @@ class PromptSettings(_Settings):
 
 
 class AuditSettings(_Settings):
-    """How replies are generated: greedy, at most `max_new_tokens`, with an optional system line."""
+    """How replies are generated: greedy, at most `max_new_tokens`, with an optional system line.
+
+    At most `batch_size` chats are answered at once, with `auto` as many as the free memory has room for; it falls where
+    the device runs out of memory, and changes memory and speed only.
+    """
 
     max_new_tokens: int = Field(default=24, ge=1)
-    batch_size: int = Field(default=64, ge=1)
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = 64
     system: str | None = None
+
+
+class EndpointSettings(_Settings):
+    """The server that the audited model is behind, if it is behind one (docs/audits.md).
+
+    Attributes:
+        url: address of an OpenAI-compatible server up to and with the version; by default the model is in this process.
+        concurrency: most requests under way at once.
+        timeout: seconds to wait for one answer.
+        key_variable: environment variable with the API key.
+    """
+
+    url: Annotated[str | None, BeforeValidator(_address)] = None
+    concurrency: int = Field(default=8, ge=1)
+    timeout: float = Field(default=120.0, gt=0)
+    key_variable: str = Field(default="OPENAI_API_KEY", min_length=1)
 
 
 class JudgeSettings(_Settings):
@@ -160,10 +188,10 @@ class RunConfig(_Settings):
     """Everything a run depends on.
 
     Attributes:
-        model: `small`, a checkpoint folder, or a hub id.
+        model: `small`, a checkpoint folder, or a hub id; of a model behind a server, its name there.
         precision: dtype of the weights; `auto` is bfloat16 where the device computes in it.
         device: such as `cpu` or `cuda`; by default a GPU if there is one.
-        prompts, audit, judge, utility, edit: settings of the stages.
+        prompts, audit, endpoint, judge, utility, edit: settings of the stages.
         reference: language whose refusals are the target.
         seed: of the split of the user's own prompts and of the controls.
     """
@@ -173,6 +201,7 @@ class RunConfig(_Settings):
     device: str | None = None
     prompts: PromptSettings = PromptSettings()
     audit: AuditSettings = AuditSettings()
+    endpoint: EndpointSettings = EndpointSettings()
     judge: JudgeSettings = JudgeSettings()
     utility: UtilitySettings = UtilitySettings()
     edit: EditSettings = EditSettings()

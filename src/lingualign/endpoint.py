@@ -10,11 +10,12 @@ import contextlib
 import os
 import random
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from lingualign.errors import EndpointError
@@ -88,17 +89,23 @@ class Endpoint:
         Raises:
             EndpointError: the server cannot be reached, refuses the requests, or kept failing.
         """
+        return _in_order(self.chat_as_answered(conversations, **parameters))
+
+    def chat_as_answered(
+        self, conversations: Sequence[Sequence[Mapping[str, Any]]], **parameters: Any
+    ) -> Iterator[dict[int, Completion]]:
+        """As `chat`, in groups as they come, by index. Requests go on while the caller works on a group."""
         bodies = [{"messages": list(turns), **parameters} for turns in conversations]
         return self._post_all("chat/completions", bodies, lambda choice: choice["message"]["content"])
 
     def complete(self, prompts: Sequence[str], **parameters: Any) -> list[Completion]:
         """The continuation of each text as it is, by `/completions`. Otherwise as `chat`."""
         bodies = [{"prompt": prompt, **parameters} for prompt in prompts]
-        return self._post_all("completions", bodies, lambda choice: choice["text"])
+        return _in_order(self._post_all("completions", bodies, lambda choice: choice["text"]))
 
     def _post_all(
         self, path: str, bodies: Sequence[dict[str, Any]], text_of: Callable[[Any], str | None]
-    ) -> list[Completion]:
+    ) -> Iterator[dict[int, Completion]]:
         import httpx
 
         try:
@@ -113,9 +120,24 @@ class Endpoint:
             httpx.Client(headers=headers, timeout=self.timeout) as client,
             ThreadPoolExecutor(self.concurrency) as executor,
         ):
-            waiting = [executor.submit(self._post, client, stop, path, body, text_of) for body in bodies]
+            indices = {
+                executor.submit(self._post, client, stop, path, body, text_of): n for n, body in enumerate(bodies)
+            }
+            answered: SimpleQueue[Future[Completion]] = SimpleQueue()
+            for each in indices:
+                each.add_done_callback(answered.put)
             try:
-                return [each.result() for each in waiting]
+                left = len(indices)
+                while left:
+                    group = [answered.get()]
+                    while not answered.empty():
+                        group.append(answered.get())
+                    left -= len(group)
+                    # What has been answered is paid for: it is handed over before a failure ends the rest.
+                    if good := {indices[each]: each.result() for each in group if each.exception() is None}:
+                        yield good
+                    for each in group:
+                        each.result()
             finally:
                 # After a failure or Ctrl+C nobody waits for the rest: no new request, and no pause slept to its end.
                 stop.set()
@@ -211,6 +233,11 @@ class Endpoint:
         import httpx
 
         return str(httpx.URL(self.url).copy_with(userinfo=b""))
+
+
+def _in_order(groups: Iterable[dict[int, Completion]]) -> list[Completion]:
+    found = {index: completion for group in groups for index, completion in group.items()}
+    return [found[index] for index in range(len(found))]
 
 
 def _retry_after(response: httpx.Response) -> float | None:

@@ -181,13 +181,17 @@ def behaviour(replies: Sequence[Reply], reference: str) -> Behaviour:
     )
 
 
-def prompt_controls(replies: Sequence[Reply], prompts: PromptSet, tokenizer: Any, reference: str) -> PromptControls:
-    """The controls of one audit's harmful prompts."""
+def prompt_controls(
+    replies: Sequence[Reply], prompts: PromptSet, tokenizer: Any | None, reference: str
+) -> PromptControls:
+    """The controls of one audit's harmful prompts; without a tokenizer none of length."""
     harmful = prompts.where(kinds=["harmful"])
-    chats = encode_chats(tokenizer, [prompt.text for prompt in harmful])
-    lengths = {prompt.key: chat.content[1] - chat.content[0] for prompt, chat in zip(harmful, chats, strict=True)}
+    lengths = None
+    if tokenizer is not None:
+        chats = encode_chats(tokenizer, [prompt.text for prompt in harmful])
+        lengths = {prompt.key: chat.content[1] - chat.content[0] for prompt, chat in zip(harmful, chats, strict=True)}
     return PromptControls(
-        tuple(length_controls(replies, lengths, reference=reference)),
+        tuple(length_controls(replies, lengths, reference=reference)) if lengths is not None else (),
         tuple(translation_controls(replies, harmful, reference=reference)),
     )
 
@@ -197,9 +201,10 @@ def utility_figures(
     edited: Utility | None,
     before: Sequence[Reply],
     after: Sequence[Reply] | None,
-    tokenizer: Any,
+    tokenizer: Any | None,
 ) -> UtilityFigures:
-    """The figures of what was measured, and the comparison where both sides were."""
+    """The figures of what was measured, and the comparison where both sides were; without a tokenizer none of the
+    replies."""
     harmless = [reply for reply in before if reply.kind == "harmless"]
     return UtilityFigures(
         tasks=tuple(
@@ -216,7 +221,7 @@ def utility_figures(
             for task in utility.tasks.values()
         ),
         perplexity=tuple(perplexities(score for scores in utility.perplexity.values() for score in scores)),
-        generation=tuple(generation_figures(harmless, tokenizer)),
+        generation=tuple(generation_figures(harmless, tokenizer)) if tokenizer is not None else (),
         comparison=None
         if edited is None or after is None
         else compare_utility(utility, edited, before, after, tokenizer),

@@ -13,19 +13,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from lingualign import __version__
+from lingualign.audit_run import AuditRun, audit_fingerprint, memory_errors, open_served
+from lingualign.audited import AuditedModel
 from lingualign.config import AuditSettings, EditSettings, RunConfig, dump_config
 from lingualign.data.schema import Prompt, PromptSet
 from lingualign.edit import Edit
-from lingualign.errors import DataError, NotEnoughMemory
+from lingualign.errors import DataError
 from lingualign.evaluate.audit import run_audit
 from lingualign.evaluate.engine import TransformersEngine
 from lingualign.evaluate.gates import Gate
 from lingualign.evaluate.judge import Judge, OfflineJudge
-from lingualign.evaluate.judges.card import judge_card
-from lingualign.evaluate.judges.registry import make_judge, second_judge
 from lingualign.evaluate.schema import Reply
-from lingualign.evaluate.second import judge_again
 from lingualign.evaluate.store import ReplyStore
 from lingualign.evaluate.streamed_engine import StreamedEngine
 from lingualign.evaluate.utility.harness import check_tasks
@@ -33,7 +31,7 @@ from lingualign.evaluate.utility.measure import Utility, measure_utility
 from lingualign.events import Progress, silent
 from lingualign.features.ranks import share, united
 from lingualign.layer_search import Trial, candidate_windows, measured, search_layers
-from lingualign.measures import SecondOpinion, UtilityFigures, utility_figures
+from lingualign.measures import UtilityFigures, utility_figures
 from lingualign.methods.anchors import Anchors
 from lingualign.methods.controls import sham_edit
 from lingualign.methods.own_language import Lesson, instructed, lessons
@@ -42,10 +40,10 @@ from lingualign.methods.sparse_weight_edit import METHOD
 from lingualign.models.load import LoadedModel, load_model
 from lingualign.models.locate import locate_mlps
 from lingualign.models.stages import streamed_weights
-from lingualign.plan import refuse_edited
+from lingualign.plan import refuse_edited, refuse_served
 from lingualign.prompts import RunPrompts, prompts_hash, resolve_prompts
 from lingualign.report.data import Arm
-from lingualign.results import Result, write_result
+from lingualign.results import Result
 from lingualign.runs import RunFolder, content_hash, write_text
 from lingualign.treatments import Treatment
 
@@ -66,41 +64,22 @@ PUBLISHED: dict[str, Any] = {
 }
 
 
-class Run:
-    """A model, its prompts and a locked folder. Made by `open_run`; each method is one step and resumes by itself.
+class Run(AuditRun):
+    """A run on a model in this process. Made by `open_run`.
 
     Attributes:
-        config: the resolved settings.
-        prompts: what is fitted on and what is audited.
         loaded: the model; left as it was found after every step.
-        folder: where everything is written.
-        judge: decides on every reply.
-        second: the second judge, if there is one.
-        card: what is known of the judge's errors.
-        progress: called as work goes on.
     """
 
     def __init__(
         self, config: RunConfig, prompts: RunPrompts, loaded: LoadedModel, folder: RunFolder, progress: Progress
     ) -> None:
-        self.config = config
-        self.prompts = prompts
+        super().__init__(config, prompts, AuditedModel.in_process(loaded), folder, progress)
         self.loaded = loaded
-        self.folder = folder
-        cache = folder.path / "judged" / "outputs.jsonl"
-        self.judge: Judge = make_judge(config.judge.first, cache=cache, device=config.device)
-        self.second: Judge | None = second_judge(config.judge.second, cache=cache, device=config.device)
-        # Read now, so that a wrong file costs no audit.
-        self.card = judge_card(self.judge.name, Path(config.judge.errors) if config.judge.errors else None)
-        self.progress = progress
 
     @property
     def edit_path(self) -> Path:
         return self.folder.path / "edit.safetensors"
-
-    def before(self) -> list[Reply]:
-        """Audits the unedited model."""
-        return self._audit("before.jsonl", "audit before")
 
     def fit(self) -> Edit:
         """Fits the edit on the fit split, or reads it where it is on the disk."""
@@ -133,53 +112,6 @@ class Run:
         """The edit and its controls as arms, for a table that has them side by side."""
         return [Arm("edit", "the edit itself", tuple(after)), *controls]
 
-    def finish(
-        self,
-        before: Sequence[Reply],
-        after: Sequence[Reply] | None = None,
-        treatment: Treatment | None = None,
-        *,
-        arms: Sequence[Arm] = (),
-        gates: Sequence[Gate] = (),
-        show_text: bool = False,
-    ) -> Result:
-        """Computes all figures, and writes `result.json` and `report.html`."""
-        return write_result(
-            self.folder,
-            self.config,
-            self.prompts,
-            self.loaded,
-            self.card,
-            before,
-            after,
-            treatment,
-            arms=arms,
-            gates=gates,
-            second=self._second_opinion(before, after),
-            utility=self._utility(before, after, treatment),
-            show_text=show_text,
-        )
-
-    def _second_opinion(self, before: Sequence[Reply], after: Sequence[Reply] | None) -> SecondOpinion | None:
-        judge = self.second
-        if judge is None:
-            return None
-
-        def judged(replies: Sequence[Reply], file: str) -> tuple[Reply, ...]:
-            store = ReplyStore(self.folder.path / "judged" / content_hash(judge.name) / file)
-            with self.folder.timed("second judge"), _memory_errors():
-                return tuple(
-                    judge_again(
-                        judge, replies, self.prompts.report, store, progress=self.progress, stage="second judge"
-                    )
-                )
-
-        return SecondOpinion(
-            judge.name,
-            judged(before, "before.jsonl"),
-            None if after is None else judged(after, "after.jsonl"),
-        )
-
     def _utility(
         self, before: Sequence[Reply], after: Sequence[Reply] | None, treatment: Treatment | None
     ) -> UtilityFigures:
@@ -194,7 +126,7 @@ class Run:
 
         def measured(side: str, treatment: Treatment | None) -> Utility:
             path = self.folder.path / "utility" / f"{side}.json"
-            with self.folder.timed(f"utility {side}"), _memory_errors():
+            with self.folder.timed(f"utility {side}"), memory_errors():
                 return measure_utility(
                     self.loaded, settings, self.prompts.report, path, treatment=treatment, progress=self.progress
                 )
@@ -203,16 +135,13 @@ class Run:
         edited = None if treatment is None else measured("after", treatment)
         return utility_figures(base, edited, before, after, self.loaded.tokenizer)
 
-    def _audit(self, file: str, stage: str, *, system: str | None = None) -> list[Reply]:
-        engine = audit_engine(self.loaded, self.config.audit, system=system)
-        store = ReplyStore(self.folder.path / file)
-        with self.folder.timed(stage), _memory_errors():
-            return run_audit(engine, self.judge, self.prompts.report, store, progress=self.progress, stage=stage)
+    def _engine(self, system: str | None) -> TransformersEngine:
+        return audit_engine(self.loaded, self.config.audit, system=system)
 
     def _fit(self, settings: EditSettings, path: Path, stage: str) -> Edit:
         if path.is_file():
             return Edit.load(path)
-        with self.folder.timed(stage), _memory_errors():
+        with self.folder.timed(stage), memory_errors():
             edit = fit_edit(
                 self.loaded,
                 self.prompts,
@@ -233,11 +162,13 @@ def open_run(config: RunConfig, out: Path, progress: Progress = silent) -> Itera
     Nothing is written before everything is loaded, so a wrong setting leaves nothing behind.
 
     Raises:
+        ConfigError: the model is behind a server.
         DataError, UnsupportedModel, UserError: prompts or model cannot be loaded.
         FingerprintMismatch: the folder was made with another model, prompts or settings.
     """
+    refuse_served(config)
     prompts = resolve_prompts(config)
-    known = _audit_fingerprint(config, prompts)
+    known = audit_fingerprint(config, prompts)
     RunFolder.check(out, known)
     check_tasks(config.utility)
     loaded = load_model(config.model, precision=config.precision, device=config.device)
@@ -247,9 +178,18 @@ def open_run(config: RunConfig, out: Path, progress: Progress = silent) -> Itera
         yield Run(config, prompts, loaded, folder, progress)
 
 
+def open_audit(
+    config: RunConfig, out: Path, progress: Progress = silent
+) -> contextlib.AbstractContextManager[AuditRun]:
+    """`open_run`, or `open_served` where the model is behind a server."""
+    if config.endpoint.url:
+        return open_served(config, out, progress)
+    return open_run(config, out, progress)
+
+
 def audit_model(config: RunConfig, out: Path, progress: Progress = silent, *, show_text: bool = False) -> Result:
-    """Audits a model and writes the report."""
-    with open_run(config, out, progress) as run:
+    """Audits a model, in this process or behind a server, and writes the report."""
+    with open_audit(config, out, progress) as run:
         return run.finish(run.before(), show_text=show_text)
 
 
@@ -369,7 +309,7 @@ def own_replies(
     reply_tokens: int,
     folder: Path,
     *,
-    batch_size: int = AuditSettings().batch_size,
+    batch_size: int | Literal["auto"] = AuditSettings().batch_size,
     progress: Progress = silent,
 ) -> dict[tuple[str, str, str], str]:
     """Beginnings of the model's own replies to the reference's harmful prompts and to the keep set, by prompt key.
@@ -379,7 +319,7 @@ def own_replies(
         anchors: what an edit is fitted on.
         reply_tokens: `Positions.reply_tokens`; nothing is generated for 0.
         folder: where they are kept; a killed call goes on from there.
-        batch_size: chats per batch.
+        batch_size: as of `TransformersEngine`.
         progress: called as work goes on.
     """
     if not reply_tokens:
@@ -563,18 +503,6 @@ CONTROLS: tuple[Control, ...] = (
 )
 
 
-def _audit_fingerprint(config: RunConfig, prompts: RunPrompts) -> dict[str, str]:
-    # Batch size is left out: it changes memory and speed, and must be free to fall when memory runs out.
-    audit = config.audit.model_dump(exclude={"batch_size"})
-    return {
-        "lingualign version": __version__,
-        "model": config.model,
-        "audited prompts": prompts_hash(prompts.report),
-        **{f"audit setting {name}": str(value) for name, value in audit.items()},
-        "judge": make_judge(config.judge.first).name,
-    }
-
-
 def _fit_fingerprint(config: RunConfig, prompts: RunPrompts) -> dict[str, str]:
     settings = config.edit.model_dump(mode="json")
     return {
@@ -587,16 +515,3 @@ def _fit_fingerprint(config: RunConfig, prompts: RunPrompts) -> dict[str, str]:
         "fit prompts": prompts_hash(prompts.fit),
         "seed": str(config.seed),
     }
-
-
-@contextlib.contextmanager
-def _memory_errors() -> Iterator[None]:
-    """A device that runs out of memory is something the user can act on."""
-    import torch
-
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise NotEnoughMemory(
-            "the device ran out of memory; lower --batch-size and give the same command, which resumes"
-        ) from error

@@ -16,7 +16,8 @@ from typing import Any, Literal
 from lingualign.config import RunConfig
 from lingualign.data.schema import Prompt
 from lingualign.edit import CONFIG_MARK
-from lingualign.errors import FingerprintMismatch, NotEnoughMemory, UserError
+from lingualign.errors import ConfigError, FingerprintMismatch, NotEnoughMemory, UserError
+from lingualign.evaluate.batch_size import bytes_per_chat
 from lingualign.evaluate.statistics import minimum_detectable_difference
 from lingualign.hardware import GIBIBYTE, check_device, free_disk, free_memory, hardware_line
 from lingualign.layer_search import candidate_windows
@@ -110,10 +111,12 @@ def make_plan(config: RunConfig, prompts: RunPrompts, out: Path, job: Job = "run
             all of these.
 
     Raises:
+        ConfigError: the model is behind a server.
         UserError: the model cannot be found.
         UnsupportedModel: its MLPs cannot be found, or no block can be edited where the job does, or it has no chat
             template.
     """
+    refuse_served(config)
     device = config.device or default_device()
     check_device(device)
     dtype = resolve_precision(config.precision, device)
@@ -140,13 +143,11 @@ def make_plan(config: RunConfig, prompts: RunPrompts, out: Path, job: Job = "run
         2 * (working + embeddings) * replies / (REPLY_EFFICIENCY * flops)
     )
     width = 2 if dtype != "float32" else 4
-    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
-    head_size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    batch = min(config.audit.batch_size, len(audited))
+    # A batch size that is found is one that there is room for.
+    size = config.audit.batch_size
+    batch = min(size if isinstance(size, int) else 1, len(audited))
     longest = max(audited, default=0) + config.audit.max_new_tokens
-    cache = 2 * len(mlps) * heads * head_size * longest * batch * width
-    activations = batch * (4 * longest * mlps[0].inner_size * width + 2 * text.vocab_size * 4)
-    memory = cache + activations
+    memory = batch * bytes_per_chat(text, longest, width, mlps[0].inner_size)
     seconds = {} if job in _ONLY_FITS else {"audit before": audit_seconds}
     # Perplexity reads the harmless prompts; divergence has the base answer them and both models read the replies.
     # How long tasks take depends on their documents, which are not read here.
@@ -245,6 +246,18 @@ def refuse_edited(model: Any) -> None:
     """
     if getattr(model.config, CONFIG_MARK, None):
         raise FingerprintMismatch("this model is already edited by lingualign; give its base model instead")
+
+
+def refuse_served(config: RunConfig) -> None:
+    """Refuses to do without a model's weights.
+
+    Raises:
+        ConfigError: the model is behind a server.
+    """
+    if config.endpoint.url:
+        raise ConfigError(
+            "only an audit can do without the model's weights; leave endpoint.url out and give model a checkpoint"
+        )
 
 
 def _skeleton(name: str) -> tuple[Any, Any]:

@@ -35,11 +35,13 @@ class ModelSection(_Section):
     """The audited model."""
 
     name: str
-    """`small`, a checkpoint folder, or a hub id."""
+    """`small`, a checkpoint folder, a hub id, or the name that a server knows."""
     fingerprint: str
-    """Identifies the weights."""
-    parameters: int
-    dtype: str
+    """Identifies the weights; of a model behind a server NAME@ADDRESS."""
+    parameters: int | None
+    """Null behind a server."""
+    dtype: str | None
+    """Null behind a server."""
 
 
 class PromptsSection(_Section):

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from lingualign.audited import AuditedModel
 from lingualign.config import RunConfig, load_config
 from lingualign.errors import UserError
 from lingualign.evaluate.gates import Gate, GateResult, check_gates
@@ -17,7 +18,7 @@ from lingualign.evaluate.metrics import cells
 from lingualign.evaluate.schema import Reply
 from lingualign.evaluate.store import ReplyStore
 from lingualign.evaluate.verdict import Comparison, compare, verdict_sentence
-from lingualign.hardware import hardware_line, versions
+from lingualign.hardware import versions
 from lingualign.measures import (
     SecondOpinion,
     UtilityFigures,
@@ -26,7 +27,6 @@ from lingualign.measures import (
     corrected_figures,
     prompt_controls,
 )
-from lingualign.models.load import LoadedModel
 from lingualign.prompts import RunPrompts, prompts_hash, resolve_prompts
 from lingualign.report.arms import compare_arm
 from lingualign.report.data import Arm, ReportData
@@ -67,7 +67,7 @@ def write_result(
     folder: RunFolder,
     config: RunConfig,
     prompts: RunPrompts,
-    loaded: LoadedModel,
+    model: AuditedModel,
     judge: JudgeCard,
     before: Sequence[Reply],
     after: Sequence[Reply] | None,
@@ -87,16 +87,15 @@ def write_result(
     if after is not None:
         comparison = compare(before, after, reference=reference, anchor_languages=anchors)
     checked = tuple(check_gates(gates, comparison)) if comparison and gates else ()
-    parameters = list(loaded.model.parameters())
     figures: dict[str, Any] = {
         "schema": RESULT_SCHEMA,
         "model": {
-            "name": loaded.name,
-            "fingerprint": loaded.fingerprint,
-            "parameters": sum(parameter.numel() for parameter in parameters),
-            "dtype": str(parameters[0].dtype).removeprefix("torch."),
+            "name": model.name,
+            "fingerprint": model.fingerprint,
+            "parameters": model.parameters,
+            "dtype": model.dtype,
         },
-        "hardware": hardware_line(str(parameters[0].device)),
+        "hardware": model.hardware,
         "reference": reference,
         "anchor_languages": anchors,
         "languages": prompts.report.languages,
@@ -110,7 +109,7 @@ def write_result(
             "before": behaviour(before, reference),
             "after": behaviour(after, reference) if after is not None else None,
         },
-        "prompt_controls": prompt_controls(before, prompts.report, loaded.tokenizer, reference),
+        "prompt_controls": prompt_controls(before, prompts.report, model.tokenizer, reference),
         "utility": utility,
         "warnings": prompts.warnings,
         "verdict": verdict_sentence(comparison) if comparison else None,

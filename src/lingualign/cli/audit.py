@@ -15,6 +15,10 @@ def audit(
     seeds_per_kind: o.SeedsPerKind = None,
     max_new_tokens: o.MaxNewTokens = None,
     batch_size: o.BatchSize = None,
+    endpoint: o.Endpoint = None,
+    concurrency: o.Concurrency = None,
+    timeout: o.Timeout = None,
+    key_variable: o.KeyVariable = None,
     judge: o.JudgeOption = None,
     second_judge: o.SecondJudge = None,
     judge_errors: o.JudgeErrors = None,
@@ -27,8 +31,8 @@ def audit(
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Measure refusal, over-refusal and incoherence of a model in each language."""
-    from lingualign.cli.flow import show_plan
+    """Measure refusal, over-refusal and incoherence of a model in each language, here or behind a server."""
+    from lingualign.cli.flow import show_plan, show_served
     from lingualign.cli.screen import open_screen
     from lingualign.cli.show import model_line, show_outcome
 
@@ -40,6 +44,10 @@ def audit(
         seeds_per_kind=seeds_per_kind,
         max_new_tokens=max_new_tokens,
         batch_size=batch_size,
+        endpoint=endpoint,
+        concurrency=concurrency,
+        timeout=timeout,
+        key_variable=key_variable,
         judge=judge,
         second_judge=second_judge,
         judge_errors=judge_errors,
@@ -52,14 +60,19 @@ def audit(
     )
     folder = out or o.default_out(settings)
     with open_screen(as_json=json, quiet=quiet) as screen:
-        show_plan(screen, settings, folder, "audit")
+        served = settings.endpoint.url is not None
+        if served:
+            show_served(screen, settings, folder)
+        else:
+            show_plan(screen, settings, folder, "audit")
         from lingualign.evaluate.corrected import corrected_cells
         from lingualign.evaluate.metrics import cells
-        from lingualign.pipeline import open_run
+        from lingualign.pipeline import open_audit
         from lingualign.report.tables import audit_table
 
-        with open_run(settings, folder, screen.progress) as run:
-            screen.say(model_line(run.loaded))
+        with open_audit(settings, folder, screen.progress) as run:
+            if not served:
+                screen.say(model_line(run.audited))
             before = run.before()
             result = run.finish(before, show_text=show_text)
             measured = cells(before)

@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lingualign.cli.screen import Screen, open_screen
-from lingualign.cli.show import edit_parts, model_line, parse_gates, plan_document, plan_lines, show_outcome
+from lingualign.cli.show import (
+    edit_parts,
+    model_line,
+    parse_gates,
+    plan_document,
+    plan_lines,
+    served_lines,
+    show_outcome,
+)
 
 if TYPE_CHECKING:
     from lingualign.config import RunConfig
@@ -29,6 +37,19 @@ def show_plan(screen: Screen, config: RunConfig, out: Path, job: Job, *, as_docu
     if as_document:
         screen.document(plan_document(plan))
     plan.check()
+
+
+def show_served(screen: Screen, config: RunConfig, out: Path) -> None:
+    """Shows what an audit of a model behind a server asks.
+
+    Raises:
+        UserError: the prompts cannot be read.
+    """
+    from lingualign.prompts import resolve_prompts
+
+    prompts = resolve_prompts(config)
+    warnings = (f"Warning   {line}" for line in prompts.warnings)
+    screen.say(*served_lines(config, prompts.report), f"Output    {out}", *warnings)
 
 
 def whole_job(

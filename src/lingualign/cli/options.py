@@ -32,7 +32,16 @@ Out = Annotated[
 ]
 SeedsPerKind = Annotated[int | None, typer.Option(help="Audit only the first N seeds of each kind.", min=1)]
 MaxNewTokens = Annotated[int | None, typer.Option(help="Length limit of a reply, in tokens.", min=1)]
-BatchSize = Annotated[int | None, typer.Option(help="Chats per batch; lower it when memory runs out.", min=1)]
+BatchSize = Annotated[
+    str | None, typer.Option(help="Most chats at once, or `auto` for what memory has room for.", metavar="INTEGER|auto")
+]
+Endpoint = Annotated[
+    str | None,
+    typer.Option(help="Address of an OpenAI-compatible server that knows MODEL by this name.", metavar="URL"),
+]
+Concurrency = Annotated[int | None, typer.Option(help="Most requests to the server at once.", min=1)]
+Timeout = Annotated[float | None, typer.Option(help="Seconds to wait for the server's answer.", min=0.1)]
+KeyVariable = Annotated[str | None, typer.Option(help="Environment variable with the server's API key.")]
 JudgeOption = Annotated[
     str | None, typer.Option("--judge", help="Who decides: ngram, e5, qwen3guard, ...; see `lingualign judge list`.")
 ]
@@ -72,7 +81,11 @@ def make_config(
     prompts: list[str] | None = None,
     seeds_per_kind: int | None = None,
     max_new_tokens: int | None = None,
-    batch_size: int | None = None,
+    batch_size: str | None = None,
+    endpoint: str | None = None,
+    concurrency: int | None = None,
+    timeout: float | None = None,
+    key_variable: str | None = None,
     judge: str | None = None,
     second_judge: str | None = None,
     judge_errors: str | None = None,
@@ -104,6 +117,12 @@ def make_config(
             "seeds_per_kind": seeds_per_kind,
         },
         "audit": {"max_new_tokens": max_new_tokens, "batch_size": batch_size},
+        "endpoint": {
+            "url": endpoint,
+            "concurrency": concurrency,
+            "timeout": timeout,
+            "key_variable": key_variable,
+        },
         "utility": {"tasks": tasks or None, "data": task_data, "limit": task_limit},
         "judge": {"first": judge, "second": second_judge, "errors": judge_errors},
     }
@@ -117,7 +136,12 @@ def default_out(config: RunConfig, *more: str) -> Path:
 
     from lingualign.runs import content_hash
 
-    settings = config.model_dump(mode="json", exclude={"device": True, "audit": {"batch_size"}})
+    speed: dict[str, Any] = {
+        "device": True,
+        "audit": {"batch_size"},
+        "endpoint": {"concurrency", "timeout", "key_variable"},
+    }
+    settings = config.model_dump(mode="json", exclude=speed)
     name = re.sub(r"[^\w.-]+", "-", config.model.rstrip("/").rpartition("/")[2]).strip("-.") or "model"
     return Path("lingualign-runs") / f"{name}-{content_hash([settings, *more])[:8]}"
 

@@ -12,7 +12,10 @@ from lingualign.errors import GateFailed
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from lingualign.audited import AuditedModel
     from lingualign.cli.screen import Screen
+    from lingualign.config import RunConfig
+    from lingualign.data.schema import PromptSet
     from lingualign.edit import Edit
     from lingualign.evaluate.gates import Gate
     from lingualign.models.load import LoadedModel
@@ -92,7 +95,17 @@ def plan_document(plan: Plan) -> dict[str, Any]:
     return asdict(plan)
 
 
-def model_line(loaded: LoadedModel) -> str:
+def served_lines(config: RunConfig, prompts: PromptSet) -> list[str]:
+    """What an audit of a model behind a server asks, and what it cannot tell."""
+    asked = f"{len(prompts)} prompts in {len(prompts.languages)} languages ({', '.join(prompts.languages)})"
+    return [
+        f"Model     {config.model} at {config.endpoint.url}, at most {config.endpoint.concurrency} requests at once",
+        f"Audit     {asked}, at most {config.audit.max_new_tokens * len(prompts):,} tokens written",
+        "Left out  perplexity, divergence, n-grams of replies and prompt lengths, which need weights or tokenizer",
+    ]
+
+
+def model_line(loaded: LoadedModel | AuditedModel) -> str:
     """The loaded model in one line."""
     return f"Loaded    {loaded.name}, fingerprint {loaded.fingerprint}"
 

@@ -4,8 +4,7 @@ in memory."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -41,15 +40,14 @@ class StreamedEngine(TransformersEngine):
         max_new_tokens: int = 24,
         system: str | None = None,
     ) -> None:
-        super().__init__(model, tokenizer, max_new_tokens=max_new_tokens, batch_size=sys.maxsize, system=system)
+        super().__init__(model, tokenizer, max_new_tokens=max_new_tokens, system=system)
         streamed = streamed_weights(model)
         assert streamed is not None
         self._device = streamed.device
         self._blocks = model.get_submodule(streamed.blocks)
         self._last = Site(f"{streamed.blocks}.{len(self._blocks) - 1}", "output")
 
-    def reply_ids(self, chats: Sequence[EncodedChat]) -> list[list[int]]:
-        """The token ids of the replies, the end marker included where the model gave one."""
+    def _answered(self, chats: Sequence[EncodedChat]) -> Iterator[dict[int, list[int]]]:
         stops = self._stop_ids()
         replies: list[list[int]] = [[] for _ in chats]
         for _ in range(self.max_new_tokens):
@@ -60,7 +58,7 @@ class StreamedEngine(TransformersEngine):
                 open_ones, self._next([(*chats[index].ids, *replies[index]) for index in open_ones]), strict=True
             ):
                 replies[index].append(token)
-        return replies
+        yield dict(enumerate(replies))
 
     def _next(self, sequences: Sequence[tuple[int, ...]]) -> list[int]:
         """The likeliest next token of each sequence."""

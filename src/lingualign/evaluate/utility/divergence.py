@@ -140,13 +140,7 @@ def _tables(rows: Sequence[PromptDivergence]) -> list[SeedTable]:
 
 def _with_own_replies(engine: TransformersEngine, chats: Sequence[EncodedChat]) -> list[EncodedChat]:
     """The chats followed by the token ids of the engine's replies."""
-    replied = list(chats)
-    order = sorted(range(len(chats)), key=lambda index: -len(chats[index].ids))
-    for start in range(0, len(order), engine.batch_size):
-        batch = order[start : start + engine.batch_size]
-        for index, reply in zip(batch, engine.reply_ids([chats[index] for index in batch]), strict=True):
-            replied[index] = replace(chats[index], ids=(*chats[index].ids, *reply))
-    return replied
+    return [replace(chat, ids=(*chat.ids, *reply)) for chat, reply in zip(chats, engine.reply_ids(chats), strict=True)]
 
 
 def _groups(batches: Iterable[list[int]], chats: Sequence[EncodedChat], most_rows: int) -> Iterator[list[list[int]]]:
