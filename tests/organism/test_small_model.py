@@ -12,6 +12,7 @@ import torch
 from lingualign.data.builtin import builtin_prompts
 from lingualign.data.schema import KINDS, Kind, Prompt, PromptSet, Split
 from lingualign.edit import Edit
+from lingualign.errors import UserError
 from lingualign.evaluate.engine import RawReply, TransformersEngine
 from lingualign.evaluate.judge import Exchange, OfflineJudge
 from lingualign.evaluate.schema import Outcome
@@ -22,6 +23,7 @@ from lingualign.methods.sparse_weight_edit import SparseWeightEdit
 from lingualign.models.chat import encode_chats
 from lingualign.models.load import LoadedModel, load_model
 from lingualign.models.locate import locate_mlps
+from lingualign.organism.base import check_tokenizer
 
 pytestmark = [
     pytest.mark.model,
@@ -73,6 +75,13 @@ def share(found: Sequence[Outcome], outcome: Outcome) -> float:
 
 def weights(model: Any) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def test_a_tokenizer_that_was_converted_wrongly_is_found(small: LoadedModel) -> None:
+    check_tokenizer(small.tokenizer)
+    with pytest.raises(UserError, match=r"reads the tokenizer .* wrongly; install a later release"):
+        # As some releases do: no beginning of text.
+        check_tokenizer(lambda text: {"input_ids": small.tokenizer(text)["input_ids"][1:]})
 
 
 def test_it_refuses_harmful_english(small: LoadedModel) -> None:

