@@ -43,7 +43,7 @@ _NOT_COPIED = (*_WEIGHTS_NOT_EDITED, "*.safetensors", INDEX, ".git", ".cache")
 #: Leading parts of a parameter's name that differ between a checkpoint and the model class it is loaded into.
 _WRAPPERS = {"model", "language_model", "transformer"}
 #: Blocks of changed rows that wait for the copy: 130 MB in bfloat16, which is one matrix of an 8B model.
-_BLOCKS_AHEAD = 64
+_BLOCKS_AHEAD = 128
 
 
 @dataclass(frozen=True)
