@@ -330,7 +330,7 @@ def test_a_large_change_is_added_in_parts(rows, columns, monkeypatch: pytest.Mon
     weight = torch.randn(49, 32, generator=torch.Generator().manual_seed(1)).bfloat16()
     expected = (weight.float() + delta.dense()).bfloat16()
     # Two rows in a part, and one in the last.
-    monkeypatch.setattr(lingualign.edit, "_VALUES_AT_ONCE", 2 * delta.in_factor.shape[0])
+    monkeypatch.setattr(lingualign.edit, "_VALUES_AT_ONCE", 2 * delta.shape[1])
     changed = weight.clone()
     delta.add_to(changed)
     torch.testing.assert_close(changed, expected, rtol=2**-7, atol=1e-6)

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 import lingualign.plan
 from cli.conftest import Command, run_command, write_settings
@@ -14,8 +15,10 @@ from lingualign.edit import Edit
 from lingualign.errors import NotEnoughMemory
 from lingualign.evaluate.schema import Reply
 from lingualign.evaluate.store import ReplyStore
+from lingualign.features import block_major
+from lingualign.models.stored import StoredTensor
 from lingualign.runs import RUN_FILE, RunFolder
-from small_disks import fill
+from small_disks import Mount, fill
 
 KILLS = 50
 FULL = "is full; free some of it and give the same command again"
@@ -52,9 +55,10 @@ def test_edit_killed_at_any_moment(
     assert whole >= 3
 
 
-@pytest.mark.parametrize("name", ["edit", "audit"])
+@pytest.mark.parametrize(("name", "options"), [("edit", ()), ("edit", ("--streamed",)), ("audit", ())])
 def test_disk_that_fills_up(
     name: str,
+    options: tuple[str, ...],
     command: Command,
     tiny_model_folder: Path,
     prompts_file: Path,
@@ -65,7 +69,7 @@ def test_disk_that_fills_up(
     # The plan would refuse at once: others fill the disk once the command has begun.
     monkeypatch.setattr(lingualign.plan, "free_disk", lambda _where: 2**40)
     settings = write_settings(tmp_path / "settings.toml", prompts_file)
-    shared = (name, tiny_model_folder, "--config", settings, "--quiet", "--out")
+    shared = (name, tiny_model_folder, *options, "--config", settings, "--quiet", "--out")
     calm, out = tmp_path / "calm" / "edit.safetensors", small_disk / "work" / "edit.safetensors"
     if name == "audit":
         calm, out = calm.parent, out.parent
@@ -89,6 +93,85 @@ def test_disk_that_fills_up(
     else:
         assert ReplyStore(out / "before.jsonl").load() == ReplyStore(calm / "before.jsonl").load()
     assert _folder(small_disk / "work") == _folder(tmp_path / "calm")
+
+
+def test_disk_too_small_for_the_hidden_states_of_a_streamed_edit(
+    command: Command,
+    tiny_model_folder: Path,
+    prompts_file: Path,
+    tmp_path: Path,
+    small_disk: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lingualign.plan, "free_disk", lambda _where: 2**40)
+    settings = write_settings(tmp_path / "settings.toml", prompts_file)
+    out = small_disk / "edit.safetensors"
+    arguments = ("edit", tiny_model_folder, "--streamed", "--config", settings, "--quiet", "--out", out)
+    filler = fill(small_disk, 16384)
+    with monkeypatch.context() as patch:
+        patch.setattr(block_major, "IN_MEMORY_BYTES", 0)
+        outcome = command(*arguments)
+    assert outcome.code == 2
+    (line,) = outcome.error_lines
+    assert "the hidden states of the anchors need" in line
+    assert "No space left on device" in line
+    assert not out.exists()
+    assert not list(small_disk.rglob("*.hidden"))
+    filler.unlink()
+    assert command(*arguments).code == 0
+    assert Edit.load(out).deltas
+
+
+@pytest.mark.parametrize("options", [(), ("--streamed",)])
+def test_read_only_disk(
+    options: tuple[str, ...], command: Command, tiny_model_folder: Path, settings_file: Path, mount: Mount
+) -> None:
+    out = mount("-t", "tmpfs", "-o", "ro", "tmpfs") / "work" / "edit.safetensors"
+    outcome = command("edit", tiny_model_folder, *options, "--config", settings_file, "--quiet", "--out", out)
+    assert outcome.code == 2
+    (line,) = outcome.error_lines
+    assert line.startswith("error: cannot write to ")
+    assert "Read-only file system" in line
+
+
+@pytest.mark.parametrize("share", [0.4, 0.7, 0.95])
+def test_checkpoint_that_is_cut_during_a_streamed_edit(
+    share: float,
+    command: Command,
+    tiny_model_folder: Path,
+    settings_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = Path(shutil.copytree(tiny_model_folder, tmp_path / "model"))
+    weights = folder / "model.safetensors"
+    whole = weights.read_bytes()
+    shared = ("edit", folder, "--streamed", "--config", settings_file, "--quiet", "--out")
+    read, reads, cut_at = StoredTensor.read, 0, float("inf")
+
+    def counted(tensor: StoredTensor) -> torch.Tensor:
+        nonlocal reads
+        reads += 1
+        if reads == cut_at:
+            weights.write_bytes(whole[: tensor.stop - 1])
+        return read(tensor)
+
+    monkeypatch.setattr(StoredTensor, "read", counted)
+    calm, out = tmp_path / "calm.safetensors", tmp_path / "out.safetensors"
+    assert command(*shared, calm).code == 0
+    cut_at, reads = round(share * reads), 0
+    outcome = command(*shared, out)
+    assert outcome.code == 2
+    (line,) = outcome.error_lines
+    assert line == f"error: {weights} has become shorter; download the checkpoint again"
+    assert not out.exists()
+    outcome = command(*shared, out)
+    assert outcome.code == 2
+    assert outcome.stderr.startswith(f"error: {weights} is truncated or not a safetensors file")
+    weights.write_bytes(whole)
+    cut_at = float("inf")
+    assert command(*shared, out).code == 0
+    assert Edit.load(out).fingerprint == Edit.load(calm).fingerprint
 
 
 def test_replies_on_a_full_disk(small_disk: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections import namedtuple
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import lingualign.edit
 from lingualign.edit import CONFIG_MARK, Edit, LowRankDelta, tensor_fingerprint
 from lingualign.errors import ConfigError, FingerprintMismatch, NotEnoughMemory, UnsupportedModel, UserError
+from lingualign.export import checkpoint, copying
 from lingualign.export.checkpoint import export_checkpoint, source_folder
 from lingualign.models.stored import read_header
 
@@ -128,11 +131,36 @@ def test_every_other_byte_is_the_sources(source: Path, edit: Edit, tmp_path: Pat
     assert old == new
 
 
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_many_blocks_of_rows_are_the_edit_in_memory(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, transposed: bool
+) -> None:
+    # More blocks than wait for the copy, the last of them shorter.
+    rewrite(source, lambda tensors: {name: tensor.to(dtype) for name, tensor in tensors.items()})
+    weights = {name: tensor.clone() for name, tensor in load_file(source / "model.safetensors").items()}
+    edit = make_edit({name: weights[name].T if transposed else weights[name] for name in (DOWN, GATE)})
+    deltas = {name: replace(delta, transposed=transposed) for name, delta in edit.deltas.items()}
+    edit = Edit(deltas, {name: tensor_fingerprint(weights[name]) for name in deltas})
+    height, width = weights[DOWN].shape
+    assert height % 3
+    monkeypatch.setattr(checkpoint, "_BLOCKS_AHEAD", 4)
+    monkeypatch.setattr(lingualign.edit, "_VALUES_AT_ONCE", 3 * width)
+    out = export_checkpoint(source, edit, tmp_path / "out")
+    for name, delta in deltas.items():
+        delta.add_to(weights[name])
+        assert torch.equal(load_file(out / "model.safetensors")[name], weights[name])
+        change = delta.dense().T if transposed else delta.dense()
+        expected = (load_file(source / "model.safetensors")[name].float() + change).to(dtype)
+        torch.testing.assert_close(weights[name], expected)
+
+
 def test_loaded_export_equals_the_applied_edit(
-    source: Path, edit: Edit, tmp_path: Path, tiny_model: tuple[Any, Any]
+    source: Path, edit: Edit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: tuple[Any, Any]
 ) -> None:
     from transformers import AutoModelForCausalLM
 
+    monkeypatch.setattr(lingualign.edit, "_VALUES_AT_ONCE", 7 * edit.deltas[DOWN].shape[1])
     out = export_checkpoint(source, edit, tmp_path / "out")
     baked = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32)
     model, _ = tiny_model
@@ -203,9 +231,18 @@ def test_leftovers_of_a_killed_export_do_not_matter(source: Path, edit: Edit, tm
 # What is refused
 
 
-def _other_base(source: Path, edit: Edit) -> Edit:
-    rewrite(source, lambda tensors: {**tensors, DOWN: tensors[DOWN] * 1.5})
-    return edit
+def _other_base(name: str) -> Callable[[Path, Edit], Edit]:
+    """One value at the end of one weight differs."""
+
+    def last_value(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        tensors[name][-1, -1] += 1
+        return tensors
+
+    def spoil(source: Path, edit: Edit) -> Edit:
+        rewrite(source, last_value)
+        return edit
+
+    return spoil
 
 
 def _missing_name(source: Path, edit: Edit) -> Edit:
@@ -271,7 +308,8 @@ def _no_config(source: Path, edit: Edit) -> Edit:
 @pytest.mark.parametrize(
     ("break_it", "kind", "message"),
     [
-        (_other_base, FingerprintMismatch, "not the weight this edit was made for"),
+        (_other_base(DOWN), FingerprintMismatch, f"{DOWN} is not the weight this edit was made for"),
+        (_other_base(GATE), FingerprintMismatch, f"{GATE} is not the weight this edit was made for"),
         (_missing_name, UnsupportedModel, "does not hold"),
         (_quantised, UnsupportedModel, "stored as I8"),
         (_other_shape, UnsupportedModel, "of shape"),
@@ -328,13 +366,14 @@ def test_full_disk_is_noticed_before_anything_is_copied(
     assert_nothing_written(tmp_path, source, before)
 
 
-def test_failure_while_writing_leaves_nothing(
-    source: Path, edit: Edit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("where", "name"), [(LowRankDelta, "add_to_block"), (copying, "_write")])
+def test_failure_in_either_thread_leaves_nothing(
+    source: Path, edit: Edit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: object, name: str
 ) -> None:
-    def broken(_delta: LowRankDelta, _weight: torch.Tensor) -> None:
+    def broken(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(LowRankDelta, "add_to", broken)
+    monkeypatch.setattr(where, name, broken)
     before = contents(source)
     with pytest.raises(KeyboardInterrupt):
         export_checkpoint(source, edit, tmp_path / "out")

@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load_file
 
 from lingualign.edit import Edit, LowRankDelta, tensor_fingerprint
-from lingualign.errors import ConfigError, UnsupportedModel
+from lingualign.errors import ConfigError, NotEnoughMemory, UnsupportedModel
 from lingualign.export.lora import export_lora
+from small_disks import fill
 
 peft = pytest.importorskip("peft")
 
@@ -132,3 +133,14 @@ def test_refusals_leave_nothing(tiny_model: tuple[Any, Any], tmp_path: Path) -> 
     with pytest.raises(UnsupportedModel, match="not the weight of a linear layer"):
         export_lora(stray, tmp_path / "stray", "base")
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_full_disk(tiny_model: tuple[Any, Any], small_disk: Path) -> None:
+    edit = random_edit(tiny_model[0], EDITS["output"])
+    for left in (0, 4096):
+        filler = fill(small_disk, left)
+        with pytest.raises(NotEnoughMemory, match=r"is full; free some of it and give the same command again$"):
+            export_lora(edit, small_disk / "adapter", "base")
+        assert list(small_disk.iterdir()) == [filler]
+        filler.unlink()
+    assert export_lora(edit, small_disk / "adapter", "base").is_dir()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from safetensors.torch import save_file
 from torch import Tensor
 
 from lingualign.edit import Edit
 from lingualign.errors import UnsupportedModel
 from lingualign.export.card import card_section
 from lingualign.export.folders import new_folder
+from lingualign.tensor_file import save_tensors
 
 
 def export_lora(edit: Edit, out: Path, base_model_name: str) -> Path:
@@ -31,6 +31,7 @@ def export_lora(edit: Edit, out: Path, base_model_name: str) -> Path:
 
     Raises:
         ConfigError: `out` exists.
+        NotEnoughMemory: the disk is full.
         UnsupportedModel: the edit is empty, or changes a parameter that is not a linear layer's weight.
     """
     ranks: dict[str, int] = {}
@@ -71,10 +72,8 @@ def export_lora(edit: Edit, out: Path, base_model_name: str) -> Path:
         "modules_to_save": None,
     }
     with new_folder(out) as partial:
-        save_file(
-            tensors,
-            partial / "adapter_model.safetensors",
-            metadata={"format": "pt", "base": json.dumps(dict(edit.base))},
+        save_tensors(
+            partial / "adapter_model.safetensors", tensors, {"format": "pt", "base": json.dumps(dict(edit.base))}
         )
         (partial / "adapter_config.json").write_text(
             json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"

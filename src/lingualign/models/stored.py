@@ -7,6 +7,7 @@ byte range of each tensor), then the bytes themselves (https://huggingface.co/do
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -95,6 +96,23 @@ class StoredTensor:
                 handle.seek(self.start + index * width)
                 self._fill(handle, places[number].data)
         return found
+
+    def row_blocks(self, blocks: Iterable[slice]) -> Iterator[Tensor]:
+        """Consecutive rows of a matrix, each block of them in memory of its own.
+
+        Raises:
+            UserError: as for `read`.
+        """
+        width = (self.stop - self.start) // self.shape[0]
+        with reading(self.file):
+            handle = self.file.open("rb")
+        with handle:
+            for block in blocks:
+                found = torch.empty(block.stop - block.start, *self.shape[1:], dtype=self.torch_dtype)
+                with reading(self.file):
+                    handle.seek(self.start + block.start * width)
+                    self._fill(handle, found.view(torch.uint8).numpy().reshape(-1).data)
+                yield found
 
     def values(self, positions: slice) -> Tensor:
         """Some of the values, as if the tensor were flat: for samples, a seek each.
