@@ -1,0 +1,199 @@
+"""How fast this machine runs a model, from about half a second of measuring: one of its blocks and its output matrix,
+with weights that are all the same."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn.functional import linear
+
+from lingualign.features.carry import block_index, stood_in
+from lingualign.features.collect import EndOfPassError
+from lingualign.models.matrices import MlpMatrices
+
+#: Seconds that each measurement may go on for, and the most that a single pass should take.
+BUDGET = 0.05
+#: Multiplications in the pass that stands for long prompts, and its fewest and most tokens.
+PASS_WORK, PASS_TOKENS = 5e10, (64, 2048)
+#: Tokens of a chat in that pass.
+CHAT_TOKENS = 32
+#: Rows of logits, and bytes of the output matrix, that are measured: more than a processor keeps by itself.
+LOGIT_ROWS, HEAD_BYTES = 8, 2**27
+#: Takes so many chats of so many tokens through a block, or only up to it.
+Run = Callable[..., None]
+#: Share of the speed of plain products that a block reaches which cannot be run by itself: with many tokens, with few.
+_MANY, _FEW = 0.6, 0.25
+
+
+@dataclass(frozen=True)
+class Line:
+    """Seconds by number of rows: those of one row, and of each more."""
+
+    first: float
+    each: float
+
+    def __call__(self, rows: float) -> float:
+        return self.first + self.each * max(0.0, rows - 1)
+
+    def less(self, other: Line) -> Line:
+        """What is left of these seconds without the other's."""
+        return Line(max(0.0, self.first - other.first), max(0.0, self.each - other.each))
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds of a machine.
+
+    Attributes:
+        token: of a prompt, through one block, where many go through it at once.
+        step: one block, when each of so many chats gains a token.
+        around: what the model does besides in such a step.
+        head: the output matrix, for so many rows.
+        log_probabilities: a row of logits, in single precision.
+        single, double: floating-point operations a second of products in main memory.
+    """
+
+    token: float
+    step: Line
+    around: Line
+    head: Line
+    log_probabilities: float
+    single: float
+    double: float
+
+    def answering(self, prompt_tokens: int, chats: int, reply_tokens: int, *, blocks: int, batch: float) -> float:
+        """Seconds to answer chats.
+
+        Args:
+            prompt_tokens: read, of all chats.
+            chats: their number.
+            reply_tokens: of each reply.
+            blocks: of the model.
+            batch: chats at once, on average.
+        """
+        if not chats:
+            return 0.0
+        steps = chats * (reply_tokens - 1) / batch
+        reading = self.reading(prompt_tokens, blocks) + chats / batch * self.head(batch)
+        return reading + steps * (self.around(batch) + blocks * self.step(batch) + self.head(batch))
+
+    def reading(self, tokens: float, blocks: float) -> float:
+        """Seconds that so many tokens take through so many blocks."""
+        return tokens * blocks * self.token
+
+    def scoring(self, tokens: int, blocks: int) -> float:
+        """Seconds of the log-probabilities of texts."""
+        return self.reading(tokens, blocks) + tokens * (self.head.each + self.log_probabilities)
+
+
+def measure(model: Any, mlps: list[MlpMatrices], dtype: str, device: str, chats: int) -> Speed:
+    """Measures a machine with a model that has no weights (on torch's meta device).
+
+    Args:
+        model: stays as it is.
+        mlps: its MLPs.
+        dtype: to compute in.
+        device: to compute on.
+        chats: answered at once.
+    """
+    mlp = mlps[len(mlps) // 2]
+    number = getattr(torch, dtype)
+    config = model.config.get_text_config()
+    size = sum(parameter.numel() for parameter in model.get_submodule(mlp.block).parameters())
+    # Another batch, so that there are two points of a line.
+    many = max(2, chats)
+    fewest, most = PASS_TOKENS
+    rows = int(min(most, max(fewest, PASS_WORK / (2 * size)))) // CHAT_TOKENS
+    try:
+        run = _block(model, mlp, number, device)
+        token = fastest(lambda: run(rows, CHAT_TOKENS), device) / (rows * CHAT_TOKENS)
+        around = _line(many, lambda count: run(count, 1, False), device)
+        step = _line(many, lambda count: run(count, 1), device).less(around)
+    # What a model's own code asks of its inputs is not known here; then products of its size stand for the block.
+    except (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError):
+        rate = _product(512, mlp.hidden_size, mlp.inner_size, number, device)
+        token = 2 * size / (_MANY * rate)
+        step, around = Line(2 * size / (_FEW * rate), 2 * size / (_FEW * rate)), Line(0.0, 0.0)
+    columns = min(config.vocab_size, HEAD_BYTES // (config.hidden_size * number.itemsize))
+    share = config.vocab_size / columns
+    matrix = torch.full((columns, config.hidden_size), 0.01, dtype=number, device=device)
+    inputs = torch.full((many, config.hidden_size), 0.01, dtype=number, device=device)
+    head = _line(many, lambda count: linear(inputs[:count], matrix), device)
+    logits = torch.zeros(LOGIT_ROWS, config.vocab_size, dtype=number, device=device)
+    log_probabilities = fastest(lambda: logits.float().log_softmax(-1), device) / LOGIT_ROWS
+    width = min(mlp.inner_size, 4096)
+    return Speed(
+        token,
+        step,
+        around,
+        Line(share * head.first, share * head.each),
+        log_probabilities,
+        _product(128, width, width, torch.float32, "cpu"),
+        _product(128, width, width, torch.float64, "cpu"),
+    )
+
+
+def fastest(work: Callable[[], object], device: str) -> float:
+    """Seconds of the fastest of some repetitions: what else the machine does can only add."""
+    spent: list[float] = []
+    while sum(spent) < BUDGET or len(spent) < 2:
+        start = time.perf_counter()
+        work()
+        if device.startswith("cuda"):
+            torch.cuda.synchronize(device)
+        spent.append(time.perf_counter() - start)
+    return min(spent)
+
+
+def _line(many: int, work: Callable[[int], object], device: str) -> Line:
+    one, all_of_them = fastest(lambda: work(1), device), fastest(lambda: work(many), device)
+    return Line(one, max(0.0, all_of_them - one) / (many - 1))
+
+
+def _product(rows: int, inputs: int, outputs: int, number: torch.dtype, device: str) -> float:
+    left = torch.ones(rows, inputs, dtype=number, device=device)
+    right = torch.ones(inputs, outputs, dtype=number, device=device)
+    return 2 * rows * inputs * outputs / fastest(lambda: left @ right, device)
+
+
+def _block(model: Any, mlp: MlpMatrices, number: torch.dtype, device: str) -> Run:
+    """A copy of the block in place; the blocks before it stand aside."""
+    path = mlp.block.rpartition(".")[0]
+    index = block_index(path, mlp.block)
+    blocks = model.get_submodule(path)
+    own = blocks[index]
+    block = copy.deepcopy(own).to(number).to_empty(device=device).eval()
+    hidden = model.config.get_text_config().hidden_size
+    for parameter in block.parameters():
+        parameter.data.fill_(0.01)
+    # Tables of positions have no weights, and are where the model was made.
+    for module in model.modules():
+        for name, buffer in module._buffers.items():
+            if buffer is not None and not buffer.is_meta:
+                module._buffers[name] = buffer.to(device)
+
+    def end(*_: object) -> None:
+        raise EndOfPassError
+
+    block.register_forward_hook(end)
+
+    def run(chats: int, tokens: int, block_too: bool = True) -> None:
+        embedded = torch.full((chats, tokens, hidden), 0.01, dtype=number, device=device)
+        mask = torch.ones(chats, tokens, dtype=torch.long, device=device)
+        blocks[index] = block
+        before = None if block_too else block.register_forward_pre_hook(end)
+        try:
+            with torch.inference_mode(), stood_in(blocks, index, None), suppress(EndOfPassError):
+                model(inputs_embeds=embedded, attention_mask=mask, use_cache=False)
+        finally:
+            blocks[index] = own
+            if before is not None:
+                before.remove()
+
+    return run
