@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from lingualign.errors import ConfigError
 
@@ -105,7 +106,7 @@ def peak_memory() -> Iterator[Peak]:
         while not ended.wait(SAMPLING):
             peak.resident = max(peak.resident, resident_memory())
 
-    torch = sys.modules.get("torch")
+    torch: Any = sys.modules.get("torch")
     on_gpu = torch is not None and torch.cuda.is_initialized()
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()

@@ -170,7 +170,8 @@ class Needs:
         chats = self._encoded([*anchors.reference_harmful, *(low for _, low in anchors.pairs), *anchors.keep])
         inner, hidden = self._sizes.inner, self._sizes.hidden
         inputs, outputs = (inner, hidden) if settings.family == "output" else (hidden, inner)
-        positions = settings.positions.rows
+        read = settings.positions
+        positions = read.template_tokens + read.prompt_mean + read.reply_tokens
         narrow = (len(anchors.pairs) + len(anchors.keep)) * positions < min(inner, hidden)
         return FitSizes(
             blocks=self.edited,

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cli.conftest import Command
-from lingualign.config import load_config
+from lingualign.config import build_config, read_toml
 from lingualign.errors import NotEnoughMemory
 from lingualign.hardware import peak_memory
 from lingualign.plan import LATER_BYTES, Plan, make_plan
@@ -20,7 +20,7 @@ from lingualign.speed import Line, Speed
 
 @pytest.fixture
 def plan(tiny_model_folder: Path, settings_file: Path, tmp_path: Path) -> Plan:
-    config = load_config(settings_file).model_copy(update={"model": str(tiny_model_folder), "device": "cpu"})
+    config = build_config({**read_toml(settings_file), "model": str(tiny_model_folder), "device": "cpu"})
     return make_plan(config, resolve_prompts(config), tmp_path / "run")
 
 
