@@ -165,7 +165,7 @@ COSTS: tuple[CostBenchmark, ...] = (
         "sweep",
         "A sweep of the default grid.",
         _sweep,
-        quick=("--fit-seeds-per-kind", "40", "--layers", "9"),
+        quick=("--layers", "9"),
     ),
     CostBenchmark(
         "cost_growth",
