@@ -21,7 +21,7 @@ from lingualign.layer_search import candidate_windows
 from lingualign.models.chat import EncodedChat, encode_chats
 from lingualign.models.matrices import MlpMatrices
 from lingualign.prompts import RunPrompts
-from lingualign.speed import measure
+from lingualign.speed import CHAT_TOKENS, measure
 
 #: Padded tokens that features are read from at once (`FeatureSource`).
 BATCH_TOKENS = 2048
@@ -86,8 +86,9 @@ class Needs:
         self.audited = self._encoded(prompts.report)
         layers = config.edit.layers
         self.edited = min(len(mlps), config.edit.layer_count if isinstance(layers, str) else len(layers))
-        longest = max((len(chat.ids) for chat in self.audited), default=32) + config.audit.max_new_tokens
-        self._speed = measure(model, mlps, dtype, device, self._batch(longest))
+        lengths, new = [len(chat.ids) for chat in self.audited] or [CHAT_TOKENS], config.audit.max_new_tokens
+        chats, past = self._batch(max(lengths) + new), sum(lengths) // len(lengths) + new // 2
+        self._speed = measure(model, mlps, dtype, device, chats=chats, past=past)
 
     def audit(self) -> Need:
         """An audit of the reported prompts."""
@@ -110,7 +111,7 @@ class Needs:
             if streamed:
                 # Every token is another pass over all chats.
                 again = speed.reading(sum(len(chat.ids) for chat in asked), blocks) * (own + 1)
-                replies = replace(replies, seconds=again + len(asked) * (own + 1) * speed.head.each, on_device=0)
+                replies = replace(replies, seconds=again + len(asked) * (own + 1) * speed.logits, on_device=0)
         # A block that is edited runs once to be read and once more to be passed.
         last = blocks if isinstance(settings.layers, str) else max(settings.layers) + 1
         reading = speed.reading(fit.tokens, last + fit.blocks - 1)
@@ -158,7 +159,7 @@ class Needs:
                 # Both models read prompts and replies; each side of a comparison is cast and normalised, then both
                 # are put together.
                 seconds += answers.seconds + 2 * speed.reading(tokens + compared, len(self._mlps))
-                seconds += compared * (2 * speed.head.each + 3 * speed.log_probabilities)
+                seconds += compared * (2 * speed.logits + 3 * speed.log_probabilities)
                 lengths = [len(chat.ids) for chat in chats]
                 held = max(held, diverging(sizes, lengths, settings.kl_tokens, LOGITS_PER_BATCH, KEPT_BYTES))
             need = replace(need, seconds=need.seconds + seconds, on_device=max(need.on_device, held))

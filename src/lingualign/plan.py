@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -165,6 +165,7 @@ def make_plan(config: RunConfig, prompts: RunPrompts, out: Path, job: Job = "run
         require_editable(mlps)
     sizes = _sizes(model, mlps, dtype)
     fits, audits = job in _FITS, job not in _ONLY_FITS
+    process = resident_memory()
     needs = Needs(config, prompts, model, tokenizer, mlps, sizes, dtype=dtype, device=device)
     audited = needs.audited if audits else []
     counts = Counter(prompt.language for prompt in prompts.report if prompt.kind == "harmful")
@@ -174,11 +175,13 @@ def make_plan(config: RunConfig, prompts: RunPrompts, out: Path, job: Job = "run
     if job == "streamed edit":
         head = sizes.vocabulary * sizes.hidden if config.edit.positions.reply_tokens else 0
         weights = _streamed_bytes(model, mlps, sizes.width, head)
-    process = resident_memory()
     on_gpu = device.startswith("cuda")
+    # For products in half precision, a processor's library keeps the largest matrix in an order of its own.
+    plain = on_gpu or dtype == "float32" or not (audits or config.edit.positions.reply_tokens)
+    reordered = 0 if plain else sizes.vocabulary * sizes.hidden * sizes.width
 
     def stage(name: str, need: Need) -> Stage:
-        on_device = weights + need.on_device
+        on_device = weights + need.on_device + (0 if name == "loading" else reordered)
         main = process + LATER_BYTES + need.in_main + (0 if on_gpu else on_device)
         return Stage(name, need.seconds, main, on_device if on_gpu else 0, need.on_disk)
 
@@ -227,10 +230,12 @@ def _needs_by_stage(
     if job in ("run", "verify"):
         stages.append(("audit after", needs.after_edit(audit)))
     if job not in _ONLY_FITS:
+        # What the audits took in small pieces does not go back to the system.
+        kept = 0 if on_gpu else audit.on_device
         utility = needs.utility(edited=False)
-        stages.append(("utility before", Need(utility.seconds, utility.on_device, 0, utility.on_disk + REPORT_BYTES)))
-    if job in ("run", "verify"):
-        stages.append(("utility after", needs.utility(edited=True)))
+        stages.append(("utility before", replace(utility, in_main=kept, on_disk=utility.on_disk + REPORT_BYTES)))
+        if job != "audit":
+            stages.append(("utility after", replace(needs.utility(edited=True), in_main=kept)))
     return stages
 
 

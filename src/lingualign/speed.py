@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn.functional import linear
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from lingualign.features.carry import block_index, stood_in
 from lingualign.features.collect import EndOfPassError
@@ -23,10 +26,10 @@ BUDGET = 0.05
 PASS_WORK, PASS_TOKENS = 5e10, (64, 2048)
 #: Tokens of a chat in that pass.
 CHAT_TOKENS = 32
-#: Rows of logits, and bytes of the output matrix, that are measured: more than a processor keeps by itself.
-LOGIT_ROWS, HEAD_BYTES = 8, 2**27
-#: Takes so many chats of so many tokens through a block, or only up to it.
-Run = Callable[..., None]
+#: Rows of logits, and bytes of the output matrix, that are measured: more than a processor or an allocator keeps.
+LOGIT_ROWS, HEAD_BYTES = 32, 2**27
+#: Rows of logits in the pass that stands for long ones.
+PASS_LOGITS = 256
 #: Share of the speed of plain products that a block reaches which cannot be run by itself: with many tokens, with few.
 _MANY, _FEW = 0.6, 0.25
 
@@ -55,7 +58,8 @@ class Speed:
         step: one block, when each of so many chats gains a token.
         around: what the model does besides in such a step.
         head: the output matrix, for so many rows.
-        log_probabilities: a row of logits, in single precision.
+        logits: a row of logits, where there are many.
+        log_probabilities: the same row as log-probabilities in single precision.
         single, double: floating-point operations a second of products in main memory.
     """
 
@@ -63,6 +67,7 @@ class Speed:
     step: Line
     around: Line
     head: Line
+    logits: float
     log_probabilities: float
     single: float
     double: float
@@ -89,10 +94,10 @@ class Speed:
 
     def scoring(self, tokens: int, blocks: int) -> float:
         """Seconds of the log-probabilities of texts."""
-        return self.reading(tokens, blocks) + tokens * (self.head.each + self.log_probabilities)
+        return self.reading(tokens, blocks) + tokens * (self.logits + self.log_probabilities)
 
 
-def measure(model: Any, mlps: list[MlpMatrices], dtype: str, device: str, chats: int) -> Speed:
+def measure(model: Any, mlps: list[MlpMatrices], dtype: str, device: str, *, chats: int, past: int) -> Speed:
     """Measures a machine with a model that has no weights (on torch's meta device).
 
     Args:
@@ -101,6 +106,7 @@ def measure(model: Any, mlps: list[MlpMatrices], dtype: str, device: str, chats:
         dtype: to compute in.
         device: to compute on.
         chats: answered at once.
+        past: tokens that each has when it gains another.
     """
     mlp = mlps[len(mlps) // 2]
     number = getattr(torch, dtype)
@@ -111,10 +117,11 @@ def measure(model: Any, mlps: list[MlpMatrices], dtype: str, device: str, chats:
     fewest, most = PASS_TOKENS
     rows = int(min(most, max(fewest, PASS_WORK / (2 * size)))) // CHAT_TOKENS
     try:
-        run = _block(model, mlp, number, device)
-        token = fastest(lambda: run(rows, CHAT_TOKENS), device) / (rows * CHAT_TOKENS)
-        around = _line(many, lambda count: run(count, 1, False), device)
-        step = _line(many, lambda count: run(count, 1), device).less(around)
+        block = OneBlock(model, mlp, number, device)
+        token = fastest(lambda: block.prompts(rows, CHAT_TOKENS), device) / (rows * CHAT_TOKENS)
+        block.read(past)
+        around = _line(many, lambda count: block.step(count, whole=False), device)
+        step = _line(many, block.step, device).less(around)
     # What a model's own code asks of its inputs is not known here; then products of its size stand for the block.
     except (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError):
         rate = _product(512, mlp.hidden_size, mlp.inner_size, number, device)
@@ -123,8 +130,9 @@ def measure(model: Any, mlps: list[MlpMatrices], dtype: str, device: str, chats:
     columns = min(config.vocab_size, HEAD_BYTES // (config.hidden_size * number.itemsize))
     share = config.vocab_size / columns
     matrix = torch.full((columns, config.hidden_size), 0.01, dtype=number, device=device)
-    inputs = torch.full((many, config.hidden_size), 0.01, dtype=number, device=device)
+    inputs = torch.full((max(many, PASS_LOGITS), config.hidden_size), 0.01, dtype=number, device=device)
     head = _line(many, lambda count: linear(inputs[:count], matrix), device)
+    many_logits = fastest(lambda: linear(inputs[:PASS_LOGITS], matrix), device) / PASS_LOGITS
     logits = torch.zeros(LOGIT_ROWS, config.vocab_size, dtype=number, device=device)
     log_probabilities = fastest(lambda: logits.float().log_softmax(-1), device) / LOGIT_ROWS
     width = min(mlp.inner_size, 4096)
@@ -133,6 +141,7 @@ def measure(model: Any, mlps: list[MlpMatrices], dtype: str, device: str, chats:
         step,
         around,
         Line(share * head.first, share * head.each),
+        share * many_logits,
         log_probabilities,
         _product(128, width, width, torch.float32, "cpu"),
         _product(128, width, width, torch.float64, "cpu"),
@@ -162,38 +171,74 @@ def _product(rows: int, inputs: int, outputs: int, number: torch.dtype, device: 
     return 2 * rows * inputs * outputs / fastest(lambda: left @ right, device)
 
 
-def _block(model: Any, mlp: MlpMatrices, number: torch.dtype, device: str) -> Run:
-    """A copy of the block in place; the blocks before it stand aside."""
-    path = mlp.block.rpartition(".")[0]
-    index = block_index(path, mlp.block)
-    blocks = model.get_submodule(path)
-    own = blocks[index]
-    block = copy.deepcopy(own).to(number).to_empty(device=device).eval()
-    hidden = model.config.get_text_config().hidden_size
-    for parameter in block.parameters():
-        parameter.data.fill_(0.01)
-    # Tables of positions have no weights, and are where the model was made.
-    for module in model.modules():
-        for name, buffer in module._buffers.items():
-            if buffer is not None and not buffer.is_meta:
-                module._buffers[name] = buffer.to(device)
+class OneBlock:
+    """Passes through one block of a model without weights: a copy that has some; the blocks before it stand aside.
 
-    def end(*_: object) -> None:
-        raise EndOfPassError
+    Args:
+        model: stays as it is, but for tables of positions, which go to the device.
+        mlp: of the block.
+        number: dtype to compute in.
+        device: to compute on.
+    """
 
-    block.register_forward_hook(end)
+    def __init__(self, model: Any, mlp: MlpMatrices, number: torch.dtype, device: str) -> None:
+        path = mlp.block.rpartition(".")[0]
+        self._model = model
+        self._index = block_index(path, mlp.block)
+        self._blocks: nn.ModuleList = model.get_submodule(path)
+        self._hidden = model.config.get_text_config().hidden_size
+        self._number, self._device = number, device
+        self._block = copy.deepcopy(self._blocks[self._index]).to(number).to_empty(device=device).eval()
+        for parameter in self._block.parameters():
+            parameter.data.fill_(0.01)
+        self._block.register_forward_hook(_end)
+        for module in model.modules():
+            for name, buffer in module._buffers.items():
+                if buffer is not None and not buffer.is_meta:
+                    module._buffers[name] = buffer.to(device)
+        self._read: Any = DynamicLayer()
 
-    def run(chats: int, tokens: int, block_too: bool = True) -> None:
-        embedded = torch.full((chats, tokens, hidden), 0.01, dtype=number, device=device)
-        mask = torch.ones(chats, tokens, dtype=torch.long, device=device)
-        blocks[index] = block
-        before = None if block_too else block.register_forward_pre_hook(end)
+    @torch.inference_mode()
+    def read(self, tokens: int) -> None:
+        """Reads a chat, behind which `step` goes on."""
+        self._read = DynamicLayer()
+        self._pass(1, tokens, self._read, tokens)
+
+    @torch.inference_mode()
+    def prompts(self, chats: int, tokens: int) -> None:
+        """So many chats of so many tokens."""
+        self._pass(chats, tokens, None, tokens)
+
+    @torch.inference_mode()
+    def step(self, chats: int, *, whole: bool = True) -> None:
+        """Another token for so many chats like the one that was read, up to the block where it is not to be run."""
+        layer: Any = DynamicLayer()
+        layer.update(*(states.expand(chats, -1, -1, -1) for states in (self._read.keys, self._read.values)))
+        before = None if whole else self._block.register_forward_pre_hook(_end)
         try:
-            with torch.inference_mode(), stood_in(blocks, index, None), suppress(EndOfPassError):
-                model(inputs_embeds=embedded, attention_mask=mask, use_cache=False)
+            self._pass(chats, 1, layer, self._read.keys.shape[2] + 1)
         finally:
-            blocks[index] = own
             if before is not None:
                 before.remove()
 
-    return run
+    def _pass(self, chats: int, tokens: int, layer: Any, masked: int) -> None:
+        cache: Any = None
+        if layer is not None:
+            cache = DynamicCache(config=self._model.config)
+            # The model asks the first of them how much was read.
+            cache.layers = [layer for _ in cache.layers]
+        embedded = torch.full((chats, tokens, self._hidden), 0.01, dtype=self._number, device=self._device)
+        mask = torch.ones(chats, masked, dtype=torch.long, device=self._device)
+        own = self._blocks[self._index]
+        self._blocks[self._index] = self._block
+        try:
+            with stood_in(self._blocks, self._index, None), suppress(EndOfPassError):
+                self._model(
+                    inputs_embeds=embedded, attention_mask=mask, past_key_values=cache, use_cache=cache is not None
+                )
+        finally:
+            self._blocks[self._index] = own
+
+
+def _end(*_: object) -> None:
+    raise EndOfPassError

@@ -72,6 +72,7 @@ def test_time_grows_with_what_is_read_and_written() -> None:
         step=Line(0.1, 0.01),
         around=Line(0.2, 0.0),
         head=Line(0.3, 0.02),
+        logits=0.03,
         log_probabilities=1e-2,
         single=1e9,
         double=1e9,
@@ -83,7 +84,7 @@ def test_time_grows_with_what_is_read_and_written() -> None:
     expected = 100 * 2 * 1e-3 + 2 * (0.3 + 9 * 0.02) + 2 * 4 * step
     assert speed.answering(100, 20, 5, blocks=2, batch=10) == pytest.approx(expected)
     assert speed.answering(0, 0, 5, blocks=2, batch=10) == 0.0
-    assert speed.scoring(100, 2) == pytest.approx(100 * 2 * 1e-3 + 100 * (0.02 + 1e-2))
+    assert speed.scoring(100, 2) == pytest.approx(100 * 2 * 1e-3 + 100 * (0.03 + 1e-2))
 
 
 def test_every_stage_is_shown(command: Command, tiny_model_folder: Path, settings_file: Path, tmp_path: Path) -> None:
