@@ -156,10 +156,10 @@ class Needs:
             if edited and settings.kl_tokens:
                 answers = self._answering(chats, settings.kl_tokens, most=settings.batch_size)
                 compared = len(chats) * settings.kl_tokens
-                # Both models read prompts and replies; each side of a comparison is cast and normalised, then both
-                # are put together.
+                # Both models read prompts and replies; each side of a comparison is cast, normalised and searched for
+                # its likeliest token, then both are put together.
                 seconds += answers.seconds + 2 * speed.reading(tokens + compared, len(self._mlps))
-                seconds += compared * (2 * speed.logits + 3 * speed.log_probabilities)
+                seconds += compared * (2 * speed.logits + 5 * speed.log_probabilities)
                 lengths = [len(chat.ids) for chat in chats]
                 held = max(held, diverging(sizes, lengths, settings.kl_tokens, LOGITS_PER_BATCH, KEPT_BYTES))
             need = replace(need, seconds=need.seconds + seconds, on_device=max(need.on_device, held))
@@ -208,15 +208,17 @@ class Needs:
         """Chats answered by the engine, every reply at its longest; `most` takes the place of the settings' batch."""
         if not chats:
             return Need()
-        lengths = [len(chat.ids) for chat in chats]
-        tokens = max(lengths) + new
+        # Neighbours are of a length, and are padded to the longest.
+        lengths = sorted((len(chat.ids) for chat in chats), reverse=True)
+        tokens = lengths[0] + new
         batch = min(len(chats), self._batch(tokens) if most is None else most)
+        padded = sum(lengths[start] * len(lengths[start : start + batch]) for start in range(0, len(lengths), batch))
         if fits(self._model, tokens):
-            read = sum(lengths) - (len(chats) - 1) * len(shared_prefix(self._model, chats))
+            read = padded - (len(chats) - 1) * len(shared_prefix(self._model, chats))
             # Others come when a share of the batch is free.
             filled = batch * (1 - REFILL / 2) if len(chats) > batch else batch
         else:
-            read, filled = sum(lengths), len(chats) / ceil(len(chats) / batch)
+            read, filled = padded, len(chats) / ceil(len(chats) / batch)
         return Need(
             self._speed.answering(read, len(chats), new, blocks=len(self._mlps), batch=filled),
             self._sizes.answering(batch, tokens),

@@ -57,7 +57,7 @@ class Speed:
         token: of a prompt, through one block, where many go through it at once.
         step: one block, when each of so many chats gains a token.
         around: what the model does besides in such a step.
-        head: the output matrix, for so many rows.
+        head: the output matrix, and the likeliest token of so many rows.
         logits: a row of logits, where there are many.
         log_probabilities: the same row as log-probabilities in single precision.
         single, double: floating-point operations a second of products in main memory.
@@ -131,7 +131,7 @@ def measure(model: Any, mlps: list[MlpMatrices], dtype: str, device: str, *, cha
     share = config.vocab_size / columns
     matrix = torch.full((columns, config.hidden_size), 0.01, dtype=number, device=device)
     inputs = torch.full((max(many, PASS_LOGITS), config.hidden_size), 0.01, dtype=number, device=device)
-    head = _line(many, lambda count: linear(inputs[:count], matrix), device)
+    head = _line(many, lambda count: linear(inputs[:count], matrix).argmax(-1), device)
     many_logits = fastest(lambda: linear(inputs[:PASS_LOGITS], matrix), device) / PASS_LOGITS
     logits = torch.zeros(LOGIT_ROWS, config.vocab_size, dtype=number, device=device)
     log_probabilities = fastest(lambda: logits.float().log_softmax(-1), device) / LOGIT_ROWS
