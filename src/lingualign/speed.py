@@ -32,6 +32,8 @@ LOGIT_ROWS, HEAD_BYTES = 32, 2**27
 PASS_LOGITS = 256
 #: Share of the speed of plain products that a block reaches which cannot be run by itself: with many tokens, with few.
 _MANY, _FEW = 0.6, 0.25
+# Typed as Any: transformers leaves it untyped.
+_LAYER: Any = DynamicLayer
 
 
 @dataclass(frozen=True)
@@ -196,12 +198,12 @@ class OneBlock:
             for name, buffer in module._buffers.items():
                 if buffer is not None and not buffer.is_meta:
                     module._buffers[name] = buffer.to(device)
-        self._read: Any = DynamicLayer()
+        self._read: Any = _LAYER()
 
     @torch.inference_mode()
     def read(self, tokens: int) -> None:
         """Reads a chat, behind which `step` goes on."""
-        self._read = DynamicLayer()
+        self._read = _LAYER()
         self._pass(1, tokens, self._read, tokens)
 
     @torch.inference_mode()
@@ -212,7 +214,7 @@ class OneBlock:
     @torch.inference_mode()
     def step(self, chats: int, *, whole: bool = True) -> None:
         """Another token for so many chats like the one that was read, up to the block where it is not to be run."""
-        layer: Any = DynamicLayer()
+        layer: Any = _LAYER()
         layer.update(*(states.expand(chats, -1, -1, -1) for states in (self._read.keys, self._read.values)))
         before = None if whole else self._block.register_forward_pre_hook(_end)
         try:
