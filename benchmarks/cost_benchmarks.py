@@ -124,6 +124,15 @@ def _utility_cost(found: Result) -> list[Ratio]:
     return [Ratio("perplexity, seconds a text", perplexity["seconds"] / perplexity["texts"])]
 
 
+def _plan_accuracy(found: Result) -> list[Ratio]:
+    # A GPU's memory is planned where there is one.
+    return [
+        Ratio(f"plan, {what.removesuffix('_bytes')}: off by", abs(planned / used - 1), 0.25)
+        for what, (planned, used) in found["total"].items()
+        if used
+    ]
+
+
 COSTS: tuple[CostBenchmark, ...] = (
     CostBenchmark(
         "edit_cost",
@@ -156,7 +165,7 @@ COSTS: tuple[CostBenchmark, ...] = (
         "sweep",
         "A sweep of the default grid.",
         _sweep,
-        quick=("--fit-seeds-per-kind", "10", "--layers", "9", "10"),
+        quick=("--layers", "9"),
     ),
     CostBenchmark(
         "cost_growth",
@@ -170,5 +179,11 @@ COSTS: tuple[CostBenchmark, ...] = (
         _utility_cost,
         quick=("--seeds", "2"),
         data=True,
+    ),
+    CostBenchmark(
+        "plan_accuracy",
+        "What `plan` predicts beside what the run then uses.",
+        _plan_accuracy,
+        quick=("--seeds-per-kind", "2"),
     ),
 )

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from make_shaped_model import make_tokenizer
-from results_file import clock, result_file
+from results_file import clock, result_file, shown_model
 
 from lingualign.cli.demo import DEMO_ANCHORS, DEMO_EDIT
 from lingualign.data.builtin import builtin_prompts
@@ -133,7 +133,7 @@ def main() -> None:
     write_json(
         options.out or result_file("cost-growth", options.device),
         {
-            "model": options.model,
+            "model": shown_model(options.model),
             "series": found,
             "hardware": hardware_line(options.device),
             "versions": versions(),

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from results_file import clock, result_file
+from results_file import clock, result_file, shown_model
 
 from lingualign.cli.demo import DEMO_ANCHORS, DEMO_EDIT, DEMO_LANGUAGES_PER_SEED
 from lingualign.config import EditSettings
@@ -125,7 +125,7 @@ def main() -> None:
     write_json(
         options.out or result_file("edit-cost", options.device),
         {
-            "model": options.model,
+            "model": shown_model(options.model),
             "fingerprint": loaded.fingerprint,
             "fit_seeds": options.fit_seeds,
             "tokens": tokens,

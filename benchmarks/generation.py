@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from results_file import clock, result_file
+from results_file import clock, result_file, shown_model
 from transformers import ContinuousBatchingConfig, GenerationConfig
 
 from lingualign.data.builtin import builtin_prompts
@@ -162,7 +162,7 @@ def main() -> None:
     write_json(
         options.out or result_file("generation", options.device),
         {
-            "model": options.model,
+            "model": shown_model(options.model),
             "fingerprint": loaded.fingerprint,
             "precision": options.precision,
             "hardware": hardware_line(options.device),

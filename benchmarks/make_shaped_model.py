@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from shapes import SHAPES
 
 from lingualign.data.builtin import builtin_prompts
 
@@ -22,26 +23,6 @@ CHAT_TEMPLATE = (
     "{{ '<turn>' + message['role'] + '\\n' + message['content'] + '<end>\\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<turn>assistant\\n' }}{% endif %}"
 )
-_LLAMA = {"num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128256}
-#: Shapes of Llama 3.1 8B and Llama 3.2 1B, and one for a trial.
-SHAPES: dict[str, dict[str, Any]] = {
-    "8b": {**_LLAMA, "num_hidden_layers": 32, "hidden_size": 4096, "intermediate_size": 14336},
-    "1b": {
-        **_LLAMA,
-        "num_hidden_layers": 16,
-        "hidden_size": 2048,
-        "intermediate_size": 8192,
-        "tie_word_embeddings": True,
-    },
-    "tiny": {
-        "num_hidden_layers": 4,
-        "hidden_size": 64,
-        "intermediate_size": 192,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "vocab_size": 2048,
-    },
-}
 
 
 def make_tokenizer(vocabulary: int) -> Any:

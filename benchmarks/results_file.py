@@ -33,3 +33,8 @@ def clock(device: str) -> float:
 
         torch.cuda.synchronize(device)
     return time.perf_counter()
+
+
+def shown_model(model: str) -> str:
+    """What a result calls a model: its name, or that of its folder without the machine's path."""
+    return Path(model).name if Path(model).is_dir() else model

@@ -1,7 +1,7 @@
 """Runs the cost benchmarks in turn, each in a process of its own, and prints their ratios beside the targets.
 
     python benchmarks/run_all.py [--only edit_cost,generation] [--device cuda] [--model small] [--quick] [--again]
-        [--work FOLDER] [--shape 8b] [--data ../shared/data] [--results FOLDER]
+        [--page] [--work FOLDER] [--shape 8b] [--data ../shared/data] [--results FOLDER]
 
 A benchmark whose result is there is not run again unless `--again` says so; one that fails is left out, with one line.
 `--model` takes what `load_model` takes, or a shape of make_shaped_model.py (`1b`), which is written to the work folder;
@@ -19,8 +19,9 @@ import tempfile
 from pathlib import Path
 
 from cost_benchmarks import COSTS, CostBenchmark, Ratio
-from make_shaped_model import SHAPES
+from resources_page import write_page
 from results_file import result_file
+from shapes import SHAPES
 
 FOLDER = Path(__file__).parent
 
@@ -91,6 +92,7 @@ def main() -> None:
     parser.add_argument("--data")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--again", action="store_true")
+    parser.add_argument("--page", action="store_true", help="also write docs/resources.md")
     parser.add_argument("--work", type=Path, help="a temporary folder by default")
     parser.add_argument("--results", type=Path, help="folder of the results; by default the device's in results/")
     options = parser.parse_args()
@@ -115,6 +117,8 @@ def main() -> None:
                 result = json.loads(out.read_text(encoding="utf-8"))
                 ratios += [(benchmark.name, ratio) for ratio in benchmark.ratios(result)]
     print(f"\n{table(ratios)}")
+    if options.page:
+        print(f"written: {write_page()}")
     raise SystemExit(1 if failed else 0)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from results_file import clock, result_file
+from results_file import clock, result_file, shown_model
 
 from lingualign.cli.demo import DEMO_ANCHORS, DEMO_EDIT, DEMO_LANGUAGES_PER_SEED
 from lingualign.config import build_config
@@ -74,7 +74,7 @@ def measure(model: str, device: str, layers: Sequence[int], fit_seeds: int | Non
     whole = clock(device) - started
     mlp = locate_mlps(loaded.model)[found.layers[0]]
     return {
-        "model": model,
+        "model": shown_model(model),
         "hardware": hardware_line(device),
         "versions": versions(),
         "settings": len(settings),

@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from results_file import clock, result_file
+from results_file import clock, result_file, shown_model
 
 from lingualign.config import UtilitySettings
 from lingualign.data.builtin import builtin_prompts
@@ -69,7 +69,7 @@ def main() -> None:
     write_json(
         options.out or result_file("utility-cost", options.device),
         {
-            "model": options.model,
+            "model": shown_model(options.model),
             "fingerprint": loaded.fingerprint,
             **found,
             "hardware": line,

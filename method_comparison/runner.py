@@ -199,7 +199,8 @@ class Comparison:
         for task in tasks:
             earlier = sorted(self.options.results.glob(f"*/{self.model.name}/{task.method.name}/seed-*.json"))
             fit = read_record(earlier[0])["cost"]["seconds"] if earlier else task.method.method.estimate(plan)
-            after = 0.0 if task.method.name == "no-edit" else plan.seconds["audit after"] + plan.seconds["utility"]
+            rest = plan.seconds["audit after"] + plan.seconds.get("utility after", 0.0)
+            after = 0.0 if task.method.name == "no-edit" else rest
             found[task.method.name, task.seed] = (fit, after)
         return plan.seconds["audit before"], found
 

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from lingualign.errors import ConfigError
 
 PACKAGES = ("lingualign", "torch", "transformers", "safetensors", "tokenizers", "scipy", "scikit-learn", "peft")
 GIBIBYTE = 1024**3
+#: Seconds between two readings of this process's memory.
+SAMPLING = 0.02
 
 
 def cpu_name() -> str:
@@ -63,6 +71,56 @@ def free_memory(device: str) -> int:
     import psutil
 
     return int(psutil.virtual_memory().available)
+
+
+def resident_memory() -> int:
+    """Bytes of main memory that this process has."""
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
+
+
+@dataclass
+class Peak:
+    """Most memory that was seen.
+
+    Attributes:
+        resident: bytes of main memory.
+        device: bytes of tensors on the GPU; 0 where torch uses none.
+    """
+
+    resident: int = 0
+    device: int = 0
+
+
+@contextlib.contextmanager
+def peak_memory() -> Iterator[Peak]:
+    """The most memory that this process has within; known at the end.
+
+    Main memory is read fifty times a second. The kernel keeps a mark of its own, which can only be reset for the whole
+    process: then `time -v` would tell the peak of the last stage.
+    """
+    peak, ended = Peak(), threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(SAMPLING):
+            peak.resident = max(peak.resident, resident_memory())
+
+    torch: Any = sys.modules.get("torch")
+    on_gpu = torch is not None and torch.cuda.is_initialized()
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
+    peak.resident = resident_memory()
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield peak
+    finally:
+        ended.set()
+        watcher.join()
+        peak.resident = max(peak.resident, resident_memory())
+        if on_gpu:
+            peak.device = torch.cuda.max_memory_allocated()
 
 
 def free_disk(folder: Path) -> int:

@@ -1,40 +1,55 @@
-"""What a run will need, before anything heavy is loaded: matched modules, tokens, time, memory, disk.
+"""What a run will need, before anything heavy is loaded: matched modules, tokens, time, memory, disk, stage by stage.
 
-Structure and sizes are exact (the model is built without weights, on torch's meta device). Time is an estimate from the
-number of multiplications and a short measurement of this machine's matrix products: right within a factor of two or so.
+Structure and sizes are exact (the model is built without weights, on torch's meta device). Seconds are an estimate from
+half a second of measuring one block of the model on this machine. The start of Python and the reading of the weights
+are not among them; nor are a second judge, a guard and tasks, which depend on what is not read here.
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from lingualign.config import RunConfig
-from lingualign.data.schema import Prompt
 from lingualign.edit import CONFIG_MARK
 from lingualign.errors import ConfigError, FingerprintMismatch, NotEnoughMemory, UserError
-from lingualign.evaluate.batch_size import bytes_per_chat
 from lingualign.evaluate.statistics import minimum_detectable_difference
-from lingualign.hardware import GIBIBYTE, check_device, free_disk, free_memory, hardware_line
-from lingualign.layer_search import candidate_windows
-from lingualign.models.chat import encode_chats
+from lingualign.footprint import ModelSizes
+from lingualign.hardware import GIBIBYTE, check_device, free_disk, free_memory, hardware_line, resident_memory
 from lingualign.models.coverage import Coverage, coverage
 from lingualign.models.load import SMALL_MODEL, causal_class, default_device, resolve_precision
 from lingualign.models.locate import locate_mlps
 from lingualign.models.matrices import MlpMatrices, require_editable
+from lingualign.needs import REPORT_BYTES, Need, Needs
 from lingualign.prompts import RunPrompts
 
 Job = Literal["run", "audit", "edit", "streamed edit", "verify"]
 #: Jobs that fit an edit, and those that do nothing else.
 _FITS, _ONLY_FITS = ("run", "edit", "streamed edit"), ("edit", "streamed edit")
-#: What Python and the libraries take before any weight is there.
-LIBRARIES_BYTES = int(0.7 * GIBIBYTE)
-#: Share of the measured speed of large products that a model reaches: reading prompts, and one token at a time.
-PROMPT_EFFICIENCY, REPLY_EFFICIENCY = 0.6, 0.25
+#: Of main memory, what libraries take that are imported after the plan: scikit-learn, matplotlib.
+LATER_BYTES = int(0.15 * GIBIBYTE)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What one stage of a run needs; named as in the run folder's timings.
+
+    Attributes:
+        name: of the stage; `loading` is the reading of the weights, whose time is not planned.
+        seconds: estimate.
+        memory_bytes: of main memory at its peak, the process itself included.
+        device_bytes: of a GPU's memory at its peak; 0 without one.
+        disk_bytes: that it leaves in the run folder.
+    """
+
+    name: str
+    seconds: float
+    memory_bytes: int
+    device_bytes: int
+    disk_bytes: int
 
 
 @dataclass(frozen=True)
@@ -56,9 +71,9 @@ class Plan:
         detectable: smallest true change of refusal in that language that a comparison finds with power 0.8, two-sided
             at 5%, and the same when the test is one of as many as there are languages (Bonferroni, Holm's first step);
             None in place of one that cannot be found. None for a job without a comparison.
-        seconds: estimate by stage.
-        memory_bytes, free_memory_bytes: at the peak, and what there is.
-        disk_bytes, free_disk_bytes: in the run folder, and what there is.
+        stages: what each stage needs, in order.
+        process_bytes: of main memory that this process has already.
+        free_memory_bytes, free_device_bytes, free_disk_bytes: what there is; of a GPU 0 without one.
     """
 
     model: str
@@ -79,11 +94,31 @@ class Plan:
     reply_tokens: int
     harmful_prompts: int
     detectable: tuple[float | None, float | None] | None
-    seconds: dict[str, float]
-    memory_bytes: int
+    stages: tuple[Stage, ...]
+    process_bytes: int
     free_memory_bytes: int
-    disk_bytes: int
+    free_device_bytes: int
     free_disk_bytes: int
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Estimate by stage."""
+        return {stage.name: stage.seconds for stage in self.stages if stage.seconds}
+
+    @property
+    def memory_bytes(self) -> int:
+        """Main memory at the peak."""
+        return max(stage.memory_bytes for stage in self.stages)
+
+    @property
+    def device_bytes(self) -> int:
+        """A GPU's memory at the peak; 0 without one."""
+        return max(stage.device_bytes for stage in self.stages)
+
+    @property
+    def disk_bytes(self) -> int:
+        """Of the run folder at the end."""
+        return sum(stage.disk_bytes for stage in self.stages)
 
     def check(self) -> None:
         """Refuses a plan that the machine cannot carry.
@@ -91,8 +126,10 @@ class Plan:
         Raises:
             NotEnoughMemory: memory or disk is too small.
         """
+        smaller = "take a smaller model, --batch-size or precision"
         for what, needed, there, remedy in (
-            ("memory", self.memory_bytes, self.free_memory_bytes, "take a smaller model, --batch-size or precision"),
+            ("memory", self.memory_bytes - self.process_bytes, self.free_memory_bytes, smaller),
+            ("GPU memory", self.device_bytes, self.free_device_bytes, smaller),
             ("disk", self.disk_bytes, self.free_disk_bytes, "free some, or choose another --out folder"),
         ):
             if needed > there:
@@ -126,101 +163,93 @@ def make_plan(config: RunConfig, prompts: RunPrompts, out: Path, job: Job = "run
     mlps = locate_mlps(model)
     if job in _FITS:
         require_editable(mlps)
-    text = model.config.get_text_config()
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    embeddings = text.vocab_size * text.hidden_size
-    working = max(1, parameters - embeddings * (1 if text.tie_word_embeddings else 2))
-
-    def lengths(chosen: list[Prompt]) -> list[int]:
-        return [len(chat.ids) for chat in encode_chats(tokenizer, [prompt.text for prompt in chosen])]
-
-    audited = [] if job in _ONLY_FITS else lengths(list(prompts.report))
-    replies = config.audit.max_new_tokens * len(audited)
+    sizes = _sizes(model, mlps, dtype)
+    fits, audits = job in _FITS, job not in _ONLY_FITS
+    process = resident_memory()
+    needs = Needs(config, prompts, model, tokenizer, mlps, sizes, dtype=dtype, device=device)
+    audited = needs.audited if audits else []
     counts = Counter(prompt.language for prompt in prompts.report if prompt.kind == "harmful")
     harmful = min(counts.values(), default=0)
-    flops = _measured_flops(dtype, device, mlps[0].hidden_size, mlps[0].inner_size)
-    audit_seconds = (2 * working * sum(audited)) / (PROMPT_EFFICIENCY * flops) + (
-        2 * (working + embeddings) * replies / (REPLY_EFFICIENCY * flops)
-    )
-    width = 2 if dtype != "float32" else 4
-    # A batch size that is found is one that there is room for.
-    size = config.audit.batch_size
-    batch = min(size if isinstance(size, int) else 1, len(audited))
-    longest = max(audited, default=0) + config.audit.max_new_tokens
-    memory = batch * bytes_per_chat(text, longest, width, mlps[0].inner_size)
-    seconds = {} if job in _ONLY_FITS else {"audit before": audit_seconds}
-    # Perplexity reads the harmless prompts; divergence has the base answer them and both models read the replies.
-    # How long tasks take depends on their documents, which are not read here.
-    texts = prompts.report.where(kinds=["harmless"]).limited(config.utility.seeds)
-    harmless = [] if job in _ONLY_FITS or not texts else lengths(list(texts))
-    scoring = 2 * (working + embeddings) * sum(harmless) / (PROMPT_EFFICIENCY * flops)
-    drift = config.utility.kl_tokens * len(harmless)
-    drifting = 2 * (working + embeddings) * drift * (1 / REPLY_EFFICIENCY + 2 / PROMPT_EFFICIENCY) / flops
-    measuring = scoring if config.utility.perplexity else 0.0
-    pairs = keep = fit_tokens = edited = disk = 0
-    if job in _FITS:
-        anchors = prompts.anchors()
-        pairs, keep = len(anchors.pairs), len(anchors.keep)
-        settings = config.edit
-        edited = min(len(mlps), settings.layer_count if isinstance(settings.layers, str) else len(settings.layers))
-        # Blocks that are chosen by trying are all collected once, and every window is solved and audited.
-        windows = candidate_windows(edited, len(mlps)) if settings.layers == "select" else []
-        collected = len(mlps) if windows else edited
-        rows = settings.positions.template_tokens + settings.positions.prompt_mean + settings.positions.reply_tokens
-        lows = [low for _, low in anchors.pairs]
-        fit_tokens = sum(lengths([*anchors.reference_harmful, *lows, *anchors.keep]))
-        inner, hidden = mlps[0].inner_size, mlps[0].hidden_size
-        carried = settings.propagation != "none"
-        features = collected * (4 * pairs * rows * (inner + hidden) + 8 * inner * inner)
-        # Double-precision rows, their moments and the factorisation, for one matrix at a time.
-        solving = 8 * (pairs * rows * (inner + hidden) + 4 * inner * inner)
-        # Edited in order, the blocks take turns in memory, beside the hidden states carried from one to the next.
-        held = features // collected + fit_tokens * hidden * width if carried else features
-        memory = max(memory, held + solving)
-        disk = features + edited * 4 * (settings.rank or hidden) * (inner + hidden)
-        # A block that is edited in order runs once to be read and once more to be passed.
-        reading = 2 * working * fit_tokens * (1 + carried * edited / len(mlps)) / (PROMPT_EFFICIENCY * flops)
-        if own := settings.positions.reply_tokens:
-            asked = lengths([*anchors.reference_harmful, *anchors.keep])
-            reading += 2 * working * sum(asked) / (PROMPT_EFFICIENCY * flops)
-            reading += 2 * (working + embeddings) * (own + 1) * len(asked) / (REPLY_EFFICIENCY * flops)
-        solving_seconds = edited * (8 * inner**3 + 4 * pairs * rows * inner**2) / (0.25 * flops)
-        seconds["edit"] = reading + solving_seconds
-        if windows:
-            trial = audit_seconds * len(prompts.select) / max(1, len(audited)) if audited else 0.0
-            seconds["choosing layers"] = trial + len(windows) * (reading + solving_seconds + trial)
-    if job in ("run", "verify"):
-        seconds["audit after"] = audit_seconds
-        seconds["utility"] = 2 * measuring + drifting
-    elif job == "audit":
-        seconds["utility"] = measuring
-    weights = parameters * width
+    anchors = prompts.anchors() if fits else None
+    weights = sizes.weights
     if job == "streamed edit":
-        weights = _streamed_bytes(model, mlps, width, embeddings if config.edit.positions.reply_tokens else 0)
+        head = sizes.vocabulary * sizes.hidden if config.edit.positions.reply_tokens else 0
+        weights = _streamed_bytes(model, mlps, sizes.width, head)
+    on_gpu = device.startswith("cuda")
+    # For products in half precision, a processor's library keeps the largest matrix in an order of its own.
+    plain = on_gpu or dtype == "float32" or not (audits or config.edit.positions.reply_tokens)
+    reordered = 0 if plain else sizes.vocabulary * sizes.hidden * sizes.width
+
+    def stage(name: str, need: Need) -> Stage:
+        on_device = weights + need.on_device + (0 if name == "loading" else reordered)
+        main = process + LATER_BYTES + need.in_main + (0 if on_gpu else on_device)
+        return Stage(name, need.seconds, main, on_device if on_gpu else 0, need.on_disk)
+
     return Plan(
         model=config.model,
-        parameters=parameters,
+        parameters=sizes.parameters,
         dtype=dtype,
         architecture=type(model).__name__,
         hardware=hardware_line(device),
         blocks=len(mlps),
         matched=tuple(mlps),
         coverage=coverage(model, mlps),
-        edited_blocks=edited,
+        edited_blocks=needs.edited if fits else 0,
         languages=prompts.report.languages,
         report_prompts=len(audited),
-        anchor_pairs=pairs,
-        keep_prompts=keep,
-        report_tokens=sum(audited),
-        fit_tokens=fit_tokens,
-        reply_tokens=replies,
+        anchor_pairs=len(anchors.pairs) if anchors else 0,
+        keep_prompts=len(anchors.keep) if anchors else 0,
+        report_tokens=sum(len(chat.ids) for chat in audited),
+        fit_tokens=needs.fit_sizes().tokens if fits else 0,
+        reply_tokens=config.audit.max_new_tokens * len(audited),
         harmful_prompts=harmful,
         detectable=_detectable(harmful, len(prompts.report.languages)) if job in ("run", "verify") else None,
-        seconds=seconds,
-        memory_bytes=weights + memory + (0 if device.startswith("cuda") else LIBRARIES_BYTES),
-        free_memory_bytes=free_memory(device),
-        disk_bytes=disk + 1000 * len(audited),
+        stages=tuple(stage(name, need) for name, need in _needs_by_stage(config, needs, sizes, job, on_gpu=on_gpu)),
+        process_bytes=process,
+        free_memory_bytes=free_memory("cpu"),
+        free_device_bytes=free_memory(device) if on_gpu else 0,
         free_disk_bytes=free_disk(out.absolute()),
+    )
+
+
+def _needs_by_stage(
+    config: RunConfig, needs: Needs, sizes: ModelSizes, job: Job, *, on_gpu: bool
+) -> list[tuple[str, Need]]:
+    """The stages of a job, in order."""
+    # Weights that go to a GPU are in main memory first.
+    files = sizes.parameters * sizes.stored_width if on_gpu else sizes.converted
+    stages = [] if job == "streamed edit" else [("loading", Need(in_main=files))]
+    audit = Need() if job in _ONLY_FITS else needs.audit()
+    if job not in _ONLY_FITS:
+        stages.append(("audit before", audit))
+    if job in _FITS:
+        fit = needs.fit(needs.fit_sizes(), streamed=job == "streamed edit")
+        if config.edit.layers == "select":
+            stages.append(("choosing layers", needs.choosing(fit)))
+        stages.append(("edit", fit))
+    if job in ("run", "verify"):
+        stages.append(("audit after", needs.after_edit(audit)))
+    if job not in _ONLY_FITS:
+        # What the audits took in small pieces does not go back to the system.
+        kept = 0 if on_gpu else audit.on_device
+        utility = needs.utility(edited=False)
+        stages.append(("utility before", replace(utility, in_main=kept, on_disk=utility.on_disk + REPORT_BYTES)))
+        if job != "audit":
+            stages.append(("utility after", replace(needs.utility(edited=True), in_main=kept)))
+    return stages
+
+
+def _sizes(model: Any, mlps: list[MlpMatrices], dtype: str) -> ModelSizes:
+    import torch
+
+    stored = getattr(model.config, "dtype", None) or torch.float32
+    return ModelSizes(
+        config=model.config.get_text_config(),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        hidden=mlps[0].hidden_size,
+        inner=mlps[0].inner_size,
+        width=getattr(torch, dtype).itemsize,
+        stored_width=stored.itemsize,
     )
 
 
@@ -285,23 +314,3 @@ def _skeleton(name: str) -> tuple[Any, Any]:
             f"cannot load {name}: {first_line} (give a local folder, a hub id you can reach, or `small`)"
         ) from error
     return model, tokenizer
-
-
-def _measured_flops(dtype: str, device: str, hidden: int, inner: int) -> float:
-    """Floating-point operations a second of a product of the model's own size, measured for about 0.2 s."""
-    import torch
-
-    rows = 512
-    left = torch.ones(rows, hidden, dtype=getattr(torch, dtype), device=device)
-    right = torch.ones(hidden, inner, dtype=left.dtype, device=device)
-
-    def seconds(repeats: int) -> float:
-        start = time.perf_counter()
-        for _ in range(repeats):
-            left @ right
-        if device.startswith("cuda"):
-            torch.cuda.synchronize()
-        return (time.perf_counter() - start) / repeats
-
-    once = max(seconds(2), 1e-6)
-    return 2 * rows * hidden * inner / seconds(max(2, min(2000, round(0.2 / once))))

@@ -12,11 +12,13 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from lingualign.disk import writing
 from lingualign.errors import FingerprintMismatch, UserError
+from lingualign.hardware import peak_memory
 
 RUN_FILE = "run.json"
 LOCK_FILE = ".lock"
@@ -93,12 +95,16 @@ class RunFolder:
     Attributes:
         path: the folder.
         timings: seconds by stage, summed over all the processes that worked here.
+        memory: bytes at each stage's peak, of main memory (`resident`) and of tensors on a GPU (`device`).
     """
 
-    def __init__(self, path: Path, fingerprint: dict[str, str], timings: dict[str, float]) -> None:
+    def __init__(
+        self, path: Path, fingerprint: dict[str, str], timings: dict[str, float], memory: dict[str, dict[str, int]]
+    ) -> None:
         self.path = path
         self._fingerprint = fingerprint
         self.timings = timings
+        self.memory = memory
 
     @classmethod
     @contextlib.contextmanager
@@ -141,16 +147,20 @@ class RunFolder:
 
     @contextlib.contextmanager
     def timed(self, stage: str) -> Iterator[None]:
-        """Adds the time spent in the block to the stage's, also when it is interrupted."""
+        """Adds the time spent in the block to the stage's, also when it is interrupted, and keeps its memory's peak."""
         start = time.perf_counter()
         try:
-            yield
+            with peak_memory() as peak:
+                yield
         finally:
             self.timings[stage] = round(self.timings.get(stage, 0.0) + time.perf_counter() - start, 3)
+            before = self.memory.get(stage, {})
+            self.memory[stage] = {name: max(before.get(name, 0), value) for name, value in asdict(peak).items()}
             self._write()
 
     def _write(self) -> None:
-        write_json(self.path / RUN_FILE, {"fingerprint": self._fingerprint, "timings": self.timings})
+        content = {"fingerprint": self._fingerprint, "timings": self.timings, "memory": self.memory}
+        write_json(self.path / RUN_FILE, content)
 
 
 def _compare(path: Path, recorded: Mapping[str, str], fingerprint: Mapping[str, str]) -> None:
@@ -162,11 +172,11 @@ def _compare(path: Path, recorded: Mapping[str, str], fingerprint: Mapping[str, 
             )
 
 
-def _read(path: Path) -> tuple[dict[str, str], dict[str, float]]:
+def _read(path: Path) -> tuple[dict[str, str], dict[str, float], dict[str, dict[str, int]]]:
     if not path.is_file():
-        return {}, {}
+        return {}, {}, {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return dict(content["fingerprint"]), dict(content["timings"])
+        return dict(content["fingerprint"]), dict(content["timings"]), dict(content.get("memory", {}))
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{path} is damaged; use another --out folder, or delete this one") from None

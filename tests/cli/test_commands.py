@@ -173,7 +173,7 @@ def test_plan_shows_what_is_needed_and_writes_nothing(
     assert (document["blocks"], document["edited_blocks"]) == (4, 2)
     # Pairs: 3 fit seeds in two anchor languages; keep: 2 kinds in three languages, and the reference's harmful prompts.
     assert (document["report_prompts"], document["anchor_pairs"], document["keep_prompts"]) == (36, 6, 21)
-    assert document["seconds"].keys() == {"audit before", "edit", "audit after", "utility"}
+    assert document["seconds"].keys() == {"audit before", "edit", "audit after", "utility before", "utility after"}
     shown = command("run", tiny_model_folder, "--config", settings_file, "--out", out, "--dry-run")
     assert "Matched   4 MLPs" in shown.stdout
     assert (

@@ -43,8 +43,6 @@ def plan_lines(plan: Plan) -> list[str]:
     first = (dense or plan.matched)[0]
     matched = [f"{len(dense)} MLPs of {'/'.join([*first.inner, 'down'])}"] if dense else []
     matched += [f"{mixtures} mixtures of experts"] if mixtures else []
-    total = duration(sum(plan.seconds.values()))
-    stages = ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in plan.seconds.items())
     lines = [
         f"Hardware  {plan.hardware}",
         f"Model     {plan.model}: {plan.architecture}, {_count(plan.parameters)} parameters, {plan.dtype}",
@@ -64,12 +62,34 @@ def plan_lines(plan: Plan) -> list[str]:
             f"Edit      {plan.edited_blocks} blocks from {plan.anchor_pairs} anchor pairs "
             f"and {plan.keep_prompts} keep prompts, {plan.fit_tokens:,} tokens"
         )
+    gpu = (
+        f", {_size(plan.device_bytes)} of {_size(plan.free_device_bytes)} free on the GPU" if plan.device_bytes else ""
+    )
     lines += [
-        f"Time      about {total} ({stages})",
-        f"Memory    about {plan.memory_bytes / GIBIBYTE:.1f} GiB of {plan.free_memory_bytes / GIBIBYTE:.1f} GiB free; "
-        f"disk {plan.disk_bytes / GIBIBYTE:.2f} GiB of {plan.free_disk_bytes / GIBIBYTE:.1f} GiB free",
+        f"Time      about {duration(sum(plan.seconds.values()))}, without loading",
+        f"Memory    about {_size(plan.memory_bytes)}, of which {_size(plan.process_bytes)} are taken; "
+        f"{_size(plan.free_memory_bytes)} free{gpu}; "
+        f"disk {_size(plan.disk_bytes)} of {_size(plan.free_disk_bytes)} free",
+        *_stage_lines(plan),
     ]
     return lines
+
+
+def _stage_lines(plan: Plan) -> list[str]:
+    """Time, memory and disk of each stage, in columns."""
+    on_gpu = plan.device_bytes > 0
+    rows = [("", "time", "memory", *(("GPU",) if on_gpu else ()), "disk")]
+    for stage in plan.stages:
+        sizes = [stage.memory_bytes, *([stage.device_bytes] if on_gpu else ()), stage.disk_bytes]
+        spent = duration(stage.seconds) if stage.seconds else ""
+        rows.append((stage.name, spent, *(_size(size) if size else "" for size in sizes)))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    shown = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
+    return [f"{'Stages' if index == 0 else '':<10}{line}".rstrip() for index, line in enumerate(shown)]
+
+
+def _size(size: float) -> str:
+    return f"{size / GIBIBYTE:.2f} GiB" if size >= GIBIBYTE / 100 else f"{size / 2**20:.2f} MiB"
 
 
 def _detects(plan: Plan) -> str:
@@ -92,7 +112,8 @@ def plan_document(plan: Plan) -> dict[str, Any]:
     """The plan for machines."""
     from dataclasses import asdict
 
-    return asdict(plan)
+    totals = {name: getattr(plan, name) for name in ("seconds", "memory_bytes", "device_bytes", "disk_bytes")}
+    return {**asdict(plan), **totals}
 
 
 def served_lines(config: RunConfig, prompts: PromptSet) -> list[str]:

@@ -33,4 +33,9 @@ def fitting_batch(model: Any, tokens: int) -> int:
     config = model.config.get_text_config()
     # Read from no module: what has no MLP that we know can still answer.
     each = bytes_per_chat(config, tokens, next(model.parameters()).element_size(), 4 * config.hidden_size)
-    return max(1, min(MOST_CHATS, int(MEMORY_SHARE * free_memory(str(device_of(model)))) // each))
+    return chats_in(free_memory(str(device_of(model))), each)
+
+
+def chats_in(free: int, each: int) -> int:
+    """Number of chats of `each` bytes that are answered at once where `free` bytes are free; at least one."""
+    return max(1, min(MOST_CHATS, int(MEMORY_SHARE * free) // each))

@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 from lingualign.models.chat import EncodedChat, encode_chats
 
 #: Share of the batch that must be free for others to be read: a pass over a few prompts costs as much as over many.
-_REFILL = 0.25
+REFILL = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ class TransformersEngine:
         while waiting or len(batch):
             free = self._most() - len(batch)
             next_ones: list[int] = []
-            if waiting and (free >= _REFILL * self._most() or not len(batch)):
+            if waiting and (free >= REFILL * self._most() or not len(batch)):
                 if ended:
                     yield ended
                     ended = {}
