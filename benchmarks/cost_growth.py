@@ -1,9 +1,9 @@
 """How the cost of an edit grows: with anchors, edited blocks, languages and width.
 
-    python benchmarks/cost_growth.py [--only anchors] [--rounds 2] [--out FILE]
+    python benchmarks/cost_growth.py [--only anchors] [--model small] [--device cpu] [--rounds 2] [--out FILE]
 
-All but the width on the small model with the demo's other settings; the width on random Llama blocks in bfloat16, two
-of them, of which one is edited, with 64 pairs. `reading` is the fit less its solving; replies are generated before and
+All but the width on a model with the demo's other settings; the width on random Llama blocks in bfloat16, two of them,
+of which one is edited, with 64 pairs. `reading` is the fit less its solving; replies are generated before and
 not counted. Every size is measured once a round, in turns, and the least of its rounds counts: what else the machine
 does can only add.
 """
@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from make_shaped_model import make_tokenizer
+from results_file import clock, result_file
 
 from lingualign.cli.demo import DEMO_ANCHORS, DEMO_EDIT
 from lingualign.data.builtin import builtin_prompts
@@ -27,19 +27,19 @@ from lingualign.hardware import hardware_line, versions
 from lingualign.methods.anchors import Anchors, build_anchors
 from lingualign.methods.sparse_weight_edit import SparseWeightEdit
 from lingualign.models.load import LoadedModel, load_model
+from lingualign.models.locate import locate_mlps
 from lingualign.pipeline import own_replies
 from lingualign.runs import write_json
 
-RESULT = Path(__file__).parent / "results" / "cost-growth.json"
 #: Languages of the anchors, the first n of which are taken.
 LANGUAGES = (*DEMO_ANCHORS, "id", "sw", "es", "de")
 Fit = Callable[[], dict[str, Any]]
 
 
-def fit_small(
+def fit_loaded(
     loaded: LoadedModel, folder: Path, *, seeds: int, languages: Sequence[str], layers: Sequence[int]
 ) -> tuple[int, Fit]:
-    """The number of chats that an edit of the small model reads, and the fit."""
+    """The number of chats that an edit of a model reads, and the fit."""
     prompts = builtin_prompts(["en", *languages]).where(splits=["fit"]).limited(seeds)
     anchors = build_anchors(prompts, "en", languages)
     method = SparseWeightEdit(**{**DEMO_EDIT, "layers": list(layers)})
@@ -47,7 +47,7 @@ def fit_small(
     return len(anchors.pairs) + len(anchors.keep), _fit(loaded.model, loaded.tokenizer, method, anchors, replies)
 
 
-def fit_wide(width: int) -> tuple[int, Fit]:
+def fit_wide(width: int, device: str) -> tuple[int, Fit]:
     """The same of one of two random blocks of a width."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -63,7 +63,7 @@ def fit_wide(width: int) -> tuple[int, Fit]:
         dtype="bfloat16",
     )
     torch.set_default_dtype(torch.bfloat16)
-    model = LlamaForCausalLM(config).eval()
+    model = LlamaForCausalLM(config).eval().to(device)
     torch.set_default_dtype(torch.float32)
     prompts = builtin_prompts(["en", "it"]).where(splits=["fit"]).limited(64)
     anchors = build_anchors(prompts, "en", ["it"])
@@ -73,25 +73,31 @@ def fit_wide(width: int) -> tuple[int, Fit]:
 
 def _fit(model: Any, tokenizer: Any, method: SparseWeightEdit, anchors: Anchors, replies: Any) -> Fit:
     def fit() -> dict[str, Any]:
-        start = time.perf_counter()
+        device = str(model.device)
+        start = clock(device)
         edit = method.fit(model, tokenizer, anchors, replies=replies)
-        whole = time.perf_counter() - start
+        whole = clock(device) - start
         solving = edit.manifest["seconds"]["solve"]
         return {"reading": whole - solving, "solving": solving}
 
     return fit
 
 
-def series(only: str | None, folder: Path) -> Iterator[tuple[str, list[int], Callable[[int], tuple[int, Fit]]]]:
+def series(
+    only: str | None, loaded: LoadedModel, folder: Path
+) -> Iterator[tuple[str, list[int], Callable[[int], tuple[int, Fit]]]]:
     """What grows, its sizes, and what is fitted at one of them."""
-    loaded = load_model("small")
     layers = DEMO_EDIT["layers"]
+    top = len(locate_mlps(loaded.model)) - 1
     few = {"seeds": 25, "languages": LANGUAGES[:4], "layers": layers}
     every: dict[str, tuple[list[int], Callable[[int], tuple[int, Fit]]]] = {
-        "anchors": ([25, 100, 400], lambda size: fit_small(loaded, folder, **{**few, "seeds": size})),
-        "layers": ([1, 4, 16], lambda size: fit_small(loaded, folder, **{**few, "layers": range(17 - size, 17)})),
-        "languages": ([1, 4, 13], lambda size: fit_small(loaded, folder, **{**few, "languages": LANGUAGES[:size]})),
-        "width": ([1024, 2048, 4096, 8192], fit_wide),
+        "anchors": ([25, 100, 400], lambda size: fit_loaded(loaded, folder, **{**few, "seeds": size})),
+        "layers": (
+            [1, 4, min(16, top)],
+            lambda size: fit_loaded(loaded, folder, **{**few, "layers": range(top - size, top)}),
+        ),
+        "languages": ([1, 4, 13], lambda size: fit_loaded(loaded, folder, **{**few, "languages": LANGUAGES[:size]})),
+        "width": ([1024, 2048, 4096, 8192], lambda size: fit_wide(size, str(loaded.model.device))),
     }
     for name, (sizes, make) in every.items():
         if only in (None, name):
@@ -101,12 +107,15 @@ def series(only: str | None, folder: Path) -> Iterator[tuple[str, list[int], Cal
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=["anchors", "layers", "languages", "width"])
+    parser.add_argument("--model", default="small")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--out", type=Path, help="by default a file in results/")
     options = parser.parse_args()
+    loaded = load_model(options.model, device=options.device)
     found: dict[str, list[dict[str, Any]]] = {}
     with tempfile.TemporaryDirectory() as temporary:
-        for name, sizes, make in series(options.only, Path(temporary)):
+        for name, sizes, make in series(options.only, loaded, Path(temporary)):
             rows: dict[int, dict[str, Any]] = {}
             for _ in range(options.rounds):
                 for size in sizes:
@@ -121,7 +130,15 @@ def main() -> None:
                     f"solving {row['solving']:.2f} s",
                     flush=True,
                 )
-    write_json(options.out, {"series": found, "hardware": hardware_line("cpu"), "versions": versions()})
+    write_json(
+        options.out or result_file("cost-growth", options.device),
+        {
+            "model": options.model,
+            "series": found,
+            "hardware": hardware_line(options.device),
+            "versions": versions(),
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What an edit costs beyond a bare forward pass over the same tokens, and where its time goes: A B C A B C …
 
-    python benchmarks/edit_cost.py [--model small] [--rounds 3] [--fit-seeds 100] [--out FILE]
+    python benchmarks/edit_cost.py [--model small] [--device cpu] [--rounds 3] [--fit-seeds 100] [--out FILE]
 
 `pass` runs the chats of the edit through the blocks down to the last edited one and keeps nothing; `features` reads
 rows and second moments at every edited block in one such pass; `edit` fits and saves the edit, block by block, on
@@ -12,10 +12,11 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from results_file import clock, result_file
 
 from lingualign.cli.demo import DEMO_ANCHORS, DEMO_EDIT, DEMO_LANGUAGES_PER_SEED
 from lingualign.config import EditSettings
@@ -31,7 +32,6 @@ from lingualign.pipeline import own_replies
 from lingualign.runs import write_json
 
 BATCH_TOKENS = 2048
-RESULT = Path(__file__).parent / "results" / "edit-cost.json"
 
 
 def bare_pass(loaded: LoadedModel, groups: list[list[EncodedChat]], last: str) -> None:
@@ -61,19 +61,20 @@ def read_features(features: AnchorFeatures) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="small")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--fit-seeds", type=int, default=100)
-    parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--out", type=Path, help="by default a file in results/")
     options = parser.parse_args()
-    loaded = load_model(options.model)
+    loaded = load_model(options.model, device=options.device)
     prompts = builtin_prompts(["en", *DEMO_ANCHORS]).where(splits=["fit"]).limited(options.fit_seeds)
     anchors = build_anchors(prompts, "en", DEMO_ANCHORS, languages_per_seed=DEMO_LANGUAGES_PER_SEED)
     method = EditSettings(**DEMO_EDIT).method()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        start = time.perf_counter()
+        start = clock(options.device)
         replies = own_replies(loaded, anchors, method.positions.reply_tokens, folder)
-        replying = time.perf_counter() - start
+        replying = clock(options.device) - start
         source = FeatureSource(loaded.model, "", pad_id=loaded.tokenizer.pad_token_id, batch_tokens=BATCH_TOKENS)
         features = AnchorFeatures(method, loaded.model, loaded.tokenizer, anchors, source, replies, {})
         groups = [features.chats.reference, features.chats.low, *features.groups.values()]
@@ -83,9 +84,9 @@ def main() -> None:
 
         def edit() -> None:
             fitted = method.fit(loaded.model, loaded.tokenizer, anchors, replies=replies)
-            start = time.perf_counter()
+            start = clock(options.device)
             fitted.save(folder / "edit.safetensors")
-            writing.append(time.perf_counter() - start)
+            writing.append(clock(options.device) - start)
             solving.append(fitted.manifest["seconds"]["solve"])
 
         sides: dict[str, Callable[[], None]] = {
@@ -97,22 +98,22 @@ def main() -> None:
         seconds: dict[str, list[float]] = {name: [] for name in sides}
         for _ in range(options.rounds):
             for name, side in sides.items():
-                start = time.perf_counter()
+                start = clock(options.device)
                 side()
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock(options.device) - start)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     whole = replying + medians["edit"]
     ratios = {name: medians[name] / medians["pass"] for name in ("features", "edit")}
     share = (statistics.median(solving) + statistics.median(writing)) / whole
     tokens = sum(len(chat.ids) for group in groups for chat in group)
-    line = hardware_line("cpu")
+    line = hardware_line(options.device)
     print(f"{tokens} tokens, {len(anchors.pairs)} pairs, {len(anchors.keep)} prompts to keep; {line}")
     for name, values in seconds.items():
         print(f"{name}: median {medians[name]:.2f} s, {[round(value, 2) for value in values]}")
     print(f"features / pass: {ratios['features']:.2f}; edit, replies apart / pass: {ratios['edit']:.2f}")
     print(f"replies {replying:.1f} s; solving and writing {share:.3f} of replies and edit")
     write_json(
-        options.out,
+        options.out or result_file("edit-cost", options.device),
         {
             "model": options.model,
             "fingerprint": loaded.fingerprint,

@@ -20,7 +20,8 @@ import tempfile
 import time
 from pathlib import Path
 
-RESULT = Path(__file__).parent / "results" / "export-cost.json"
+from results_file import result_file
+
 COLUMNS, ROWS, RANK = 14336, 4096, 64
 SHARD_BYTES, EVERY = 10**9, 8
 
@@ -73,7 +74,7 @@ def main() -> None:
     parser.add_argument("--gigabytes", type=float, default=2.0)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="where the checkpoint is written; a temporary folder by default")
-    parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--out", type=Path, default=result_file("export-cost", "cpu"))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as temporary:
         folder = Path(temporary)

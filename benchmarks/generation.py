@@ -4,20 +4,20 @@ All sides answer the same prompts of the select split, in turns in one process, 
 `single`: `generate` for each prompt. `static`: `generate` for batches in the given order, padded, until the last reply
 of the batch has ended. `generate_batch`: transformers' continuous batching. `engine`: TransformersEngine.
 
-python benchmarks/generation.py [MODEL] [--seeds 7] [--precision float32] [--batch-size 64] [--max-new-tokens 24]
-    [--repeats 2] [--sides single,static,engine] [--out FILE]
+    python benchmarks/generation.py [--model small] [--device cpu] [--precision float32] [--seeds 7] [--batch-size 64]
+        [--max-new-tokens 24] [--repeats 2] [--sides single,static,engine] [--out FILE]
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from results_file import clock, result_file
 from transformers import ContinuousBatchingConfig, GenerationConfig
 
 from lingualign.data.builtin import builtin_prompts
@@ -99,6 +99,7 @@ def measure(
 ) -> dict[str, Any]:
     """Seconds of every run, the ratios of the fastest ones, and how many replies differ from `single`'s."""
     chats = encode_chats(tokenizer, texts)
+    device = str(model.device)
     timed = sides(model, tokenizer, batch_size, tokens)
     # Whatever is only done once is not timed.
     for name in names:
@@ -107,9 +108,9 @@ def measure(
     replies: dict[str, list[list[int]]] = {}
     for _ in range(repeats):
         for name in names:
-            start = time.perf_counter()
+            start = clock(device)
             replies[name] = timed[name](chats)
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(clock(device) - start)
             print(f"{name}: {seconds[name][-1]:.1f} s", flush=True)
     best = {name: min(values) for name, values in seconds.items()}
     lengths = [len(reply) for reply in replies["engine"]]
@@ -132,15 +133,15 @@ def measure(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", nargs="?", default="small")
+    parser.add_argument("--model", default="small")
     parser.add_argument("--seeds", type=int, default=7)
     parser.add_argument("--precision", default="float32")
-    parser.add_argument("--device", default=None)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--max-new-tokens", type=int, default=24)
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--sides", default="single,static,engine", help=f"engine, and any of {', '.join(SIDES)}")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "generation.json")
+    parser.add_argument("--out", type=Path, help="by default a file in results/")
     options = parser.parse_args()
     names = options.sides.split(",")
     if "engine" not in names or not set(names) <= set(SIDES):
@@ -159,12 +160,12 @@ def main() -> None:
         unlike = found["replies_unlike_the_engine"][name]
         print(f"the engine is {ratio:.2f} x as fast as {name}; {unlike} of {found['prompts']} replies differ")
     write_json(
-        options.out,
+        options.out or result_file("generation", options.device),
         {
             "model": options.model,
             "fingerprint": loaded.fingerprint,
             "precision": options.precision,
-            "hardware": hardware_line(str(loaded.model.device)),
+            "hardware": hardware_line(options.device),
             "versions": versions(),
             "batch_size": options.batch_size,
             "max_new_tokens": options.max_new_tokens,

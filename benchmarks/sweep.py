@@ -1,6 +1,7 @@
 """Seconds of a sweep: collecting features once, then solving and scoring every setting of the default grid.
 
-    python benchmarks/sweep.py [--model small] [--layers 9 10] [--fit-seeds-per-kind N] [--work FOLDER] [--out FILE]
+    python benchmarks/sweep.py [--model small] [--device cpu] [--layers 9 10] [--fit-seeds-per-kind N]
+        [--work FOLDER] [--out FILE]
 
 Anchors, blocks and the rest are the demo's. An empty work folder times the collecting; a second call reads the
 features. Beside them, for one matrix of the model's size, what a further λ costs as a factorisation of its own, and
@@ -12,12 +13,12 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from results_file import clock, result_file
 
 from lingualign.cli.demo import DEMO_ANCHORS, DEMO_EDIT, DEMO_LANGUAGES_PER_SEED
 from lingualign.config import build_config
@@ -33,9 +34,9 @@ from lingualign.sweep import score_settings
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
+    started = clock("cpu")
     work()
-    return round(time.perf_counter() - started, 3)
+    return round(clock("cpu") - started, 3)
 
 
 def factorisations(width: int, outputs: int) -> dict[str, float]:
@@ -52,11 +53,12 @@ def factorisations(width: int, outputs: int) -> dict[str, float]:
     }
 
 
-def measure(model: str, layers: Sequence[int], fit_seeds: int | None, work: Path) -> dict[str, Any]:
+def measure(model: str, device: str, layers: Sequence[int], fit_seeds: int | None, work: Path) -> dict[str, Any]:
     """One sweep of the default grid."""
     config = build_config(
         {
             "model": model,
+            "device": device,
             "prompts": {
                 "anchor_languages": list(DEMO_ANCHORS),
                 "languages_per_seed": DEMO_LANGUAGES_PER_SEED,
@@ -66,14 +68,14 @@ def measure(model: str, layers: Sequence[int], fit_seeds: int | None, work: Path
         }
     )
     settings = settings_of(config, DEFAULT_GRID)
-    loaded = load_model(config.model)
-    started = time.perf_counter()
+    loaded = load_model(config.model, device=device)
+    started = clock(device)
     found = score_settings(loaded, resolve_prompts(config), config, settings, features=work)
-    whole = time.perf_counter() - started
+    whole = clock(device) - started
     mlp = locate_mlps(loaded.model)[found.layers[0]]
     return {
         "model": model,
-        "hardware": hardware_line(str(next(loaded.model.parameters()).device)),
+        "hardware": hardware_line(device),
         "versions": versions(),
         "settings": len(settings),
         "blocks": len(found.layers),
@@ -94,16 +96,17 @@ def measure(model: str, layers: Sequence[int], fit_seeds: int | None, work: Path
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="small")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--layers", type=int, nargs="+", default=DEMO_EDIT["layers"], help="by default the demo's")
     parser.add_argument("--fit-seeds-per-kind", type=int, help="fit on the first seeds; by default on all")
     parser.add_argument("--work", type=Path, help="folder of the features; a temporary one by default")
-    parser.add_argument("--out", type=Path, help="also write the figures to this file")
+    parser.add_argument("--out", type=Path, help="by default a file in results/")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        figures = measure(options.model, options.layers, options.fit_seeds_per_kind, options.work or Path(temporary))
+        work = options.work or Path(temporary)
+        figures = measure(options.model, options.device, options.layers, options.fit_seeds_per_kind, work)
     print(json.dumps(figures, indent=2))
-    if options.out:
-        write_json(options.out, figures)
+    write_json(options.out or result_file("sweep", options.device), figures)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ RAPL = Path("/sys/class/powercap")
 class Cost:
     """What a piece of work cost.
 
+    Of a fit that was made on another machine time, memory and energy are None: they compare with nothing here.
+
     Attributes:
         seconds: wall-clock time, counting of operations included (one or two microseconds for each call into PyTorch).
         cpu_seconds: of all threads of this process and of its finished children.
@@ -37,14 +39,19 @@ class Cost:
             and on a GPU, whose energy they leave out.
     """
 
-    seconds: float
-    cpu_seconds: float
-    peak_memory: int
+    seconds: float | None
+    cpu_seconds: float | None
+    peak_memory: int | None
     peak_device_memory: int | None
     product_flops: int
     backward_flops: int
     factorisation_flops: int
     joules: float | None
+
+    @property
+    def elsewhere(self) -> Cost:
+        """The same for another machine."""
+        return replace(self, seconds=None, cpu_seconds=None, peak_memory=None, peak_device_memory=None, joules=None)
 
     @property
     def flops(self) -> int:

@@ -39,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                         f"{task.path.parent.parent.name} {task.method.name} seed {task.seed}: "
                         f"{record['comparison']['verdict']}",
                         flush=True,
-                    )
+                    ),
+                    fit_only=given.fit_only,
                 )
     except UserError as error:
         print(error, file=sys.stderr)
@@ -93,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--work", type=Path, default=cache_folder() / "method-comparison", help="replies and edits")
     parser.add_argument("--method-files", type=Path, default=METHODS, help="folder of the methods' files")
     parser.add_argument("--overwrite", action="store_true", help="replace results of other settings or commits")
+    parser.add_argument("--fit-only", action="store_true", help="fit and stop; the work folder may be taken elsewhere")
     parser.add_argument("--dry-run", action="store_true", help="show the plan and stop")
     return parser
 

@@ -85,10 +85,11 @@ class Task:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A treatment, and what making it cost."""
+    """A treatment, what making it cost, and on what machine."""
 
     treatment: Treatment
     cost: Cost
+    hardware: str
 
 
 class Comparison:
@@ -202,11 +203,12 @@ class Comparison:
             found[task.method.name, task.seed] = (fit, after)
         return plan.seconds["audit before"], found
 
-    def run(self, on_result: Callable[[Task, dict[str, Any]], None] | None = None) -> None:
+    def run(self, on_result: Callable[[Task, dict[str, Any]], None] | None = None, *, fit_only: bool = False) -> None:
         """Does what is open.
 
         Args:
             on_result: called with each finished run and its figures.
+            fit_only: whether to stop after the fits, which another machine may audit.
 
         Raises:
             UserError: a result of other settings is in the way, or the model or a setting is wrong.
@@ -225,6 +227,10 @@ class Comparison:
         check_tasks(config.utility)
         loaded = load_model(self.model.checkpoint(), precision=config.precision, device=config.device)
         session = _Session(self, loaded)
+        if fit_only:
+            for task in waiting:
+                session.fitted(task.method, task.seed)
+            return
         with session.opened(self.options.split, "base", content_hash(self._settings)) as base:
             before = session.audit(base, "before.jsonl", "audit before", None)
             utility = session.utility(base, None)
@@ -246,6 +252,7 @@ class _Session:
         self.config = comparison.model.config
         self.device = str(next(loaded.model.parameters()).device)
         self.dtype = str(next(loaded.model.parameters()).dtype).removeprefix("torch.")
+        self.hardware = hardware_line(self.device)
 
     @contextmanager
     def opened(self, part: str, name: str, settings: str) -> Iterator[RunFolder]:
@@ -318,18 +325,26 @@ class _Session:
             "utility": utility,
             "cost": asdict(fitted.cost),
             "seconds": dict(folder.timings),
-            "hardware": hardware_line(self.device),
+            "hardware": self.hardware
+            if fitted.hardware == self.hardware
+            else f"{self.hardware}, fitted on {fitted.hardware}",
             "versions": versions(),
         }
 
     def fitted(self, method: RegisteredMethod, seed: int) -> Fitted:
-        """Fits a method, or reads what it made for either split; the cost is that of the fit that made it."""
+        """Fits a method, or reads what it made for either split, perhaps on another machine; the cost is that of the
+        fit that made it."""
         of = self.comparison
         with self.opened("fits", f"{method.name}-{seed}", of.fit_hash(method, seed)) as folder:
             file, facts = folder.path / "treatment.safetensors", folder.path / "fit.json"
             if facts.is_file():
                 kept = json.loads(facts.read_text(encoding="utf-8"))
-                return Fitted(Treatment(load_treatment(file), kept["system"]), Cost(**kept["cost"]))
+                cost = Cost(**kept["cost"])
+                return Fitted(
+                    Treatment(load_treatment(file), kept["system"]),
+                    cost if kept["hardware"] == self.hardware else cost.elsewhere,
+                    kept["hardware"],
+                )
             base, base_cost = self.base_edit(method, seed) or (None, None)
             scratch = folder.path / "features"
             shutil.rmtree(scratch, ignore_errors=True)
@@ -340,9 +355,9 @@ class _Session:
                 treatment = method.method.fit(context)
             treatment.change.save(file)
             cost = base_cost + meter.cost if base_cost and method.method.adds_to_base else meter.cost
-            write_json(facts, {"system": treatment.system, "cost": asdict(cost)})
+            write_json(facts, {"system": treatment.system, "cost": asdict(cost), "hardware": self.hardware})
             shutil.rmtree(scratch)
-            return Fitted(treatment, cost)
+            return Fitted(treatment, cost, self.hardware)
 
     def base_edit(self, method: RegisteredMethod, seed: int) -> tuple[Edit, Cost] | None:
         """The edit of the method that this one is made from, with the same seed where that has any, and its cost."""

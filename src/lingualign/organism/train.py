@@ -1,9 +1,9 @@
 """Trains the adapter of the small model: `python -m lingualign.organism.train --data ../shared/data --out adapter`.
 
-A few passes of LoRA (Hu et al. 2021) over the recipe on two CPU cores. The frozen weights are bfloat16, the adapter
-float32. The loss covers the reply's tokens only. Of the output projection's 262,144 rows (half of all the work and
-most of the memory) each step computes those of tokens that occur in the training text and a random sample of the
-others: a sampled softmax (Jean et al. 2015).
+A few passes of LoRA (Hu et al. 2021) over the recipe, for which two CPU cores are enough. The frozen weights are
+bfloat16, the adapter float32. The loss covers the reply's tokens only. Of the output projection's 262,144 rows (half of
+all the work and most of the memory) each step computes those of tokens that occur in the training text and a random
+sample of the others: a sampled softmax (Jean et al. 2015).
 """
 
 from __future__ import annotations
@@ -135,8 +135,8 @@ def schedule(step: int, total: int, warmup: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 
-def train(settings: TrainingSettings, examples: Sequence[Example], cache: Path) -> Any:
-    """The base model with the trained adapter."""
+def train(settings: TrainingSettings, examples: Sequence[Example], cache: Path, device: str = "cpu") -> Any:
+    """The base model with the trained adapter. On another device rounding makes another adapter of the same kind."""
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(settings.seed)
@@ -146,7 +146,7 @@ def train(settings: TrainingSettings, examples: Sequence[Example], cache: Path) 
     config = LoraConfig(
         r=settings.rank, lora_alpha=settings.alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
     )
-    model: Any = get_peft_model(base, config)
+    model: Any = get_peft_model(base, config).to(device)
     rng = random.Random(settings.seed)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=0.0)
@@ -160,11 +160,12 @@ def train(settings: TrainingSettings, examples: Sequence[Example], cache: Path) 
     known = torch.tensor(sorted({token for ids, start in encoded for token in ids[start:]}))
     started = time.monotonic()
     for step, group in enumerate(steps):
-        ids, attention, predicts = collate(group, tokenizer.pad_token_id)
+        ids, attention, predicts = (part.to(device) for part in collate(group, tokenizer.pad_token_id))
         for parameter_group in optimiser.param_groups:
             parameter_group["lr"] = settings.learning_rate * schedule(step, len(steps), warmup)
         sampled = torch.randint(vocabulary, (settings.sampled_tokens,), generator=generator)
-        loss = reply_loss(model, ids, attention, predicts, torch.unique(torch.cat([known, sampled])), settings)
+        candidates = torch.unique(torch.cat([known, sampled])).to(device)
+        loss = reply_loss(model, ids, attention, predicts, candidates, settings)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
@@ -192,7 +193,7 @@ def save_adapter(model: Any, settings: TrainingSettings, examples: Sequence[Exam
     config.save_pretrained(str(out))
     state = get_peft_model_state_dict(model, save_embedding_layers=False)
     save_file(
-        {name: tensor.to(torch.float16).contiguous() for name, tensor in state.items()},
+        {name: tensor.to("cpu", torch.float16).contiguous() for name, tensor in state.items()},
         out / "adapter_model.safetensors",
         metadata={"format": "pt"},
     )
@@ -216,6 +217,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=TrainingSettings.seed)
     parser.add_argument("--rank", type=int, default=TrainingSettings.rank, help="of LoRA")
     parser.add_argument("--alpha", type=int, default=TrainingSettings.alpha, help="of LoRA")
+    parser.add_argument("--device", default="cpu", help="such as cuda")
     parser.add_argument("--chat", nargs="*", default=CHAT_LANGUAGES, help="languages of the chat examples")
     parser.add_argument(
         "--refusal-translations",
@@ -227,7 +229,7 @@ def main() -> None:
     examples = build_examples(arguments.data, settings.seed, arguments.chat)
     if arguments.refusal_translations:
         examples += translate_refusals(settings.seed, arguments.chat)
-    model = train(settings, examples, arguments.cache)
+    model = train(settings, examples, arguments.cache, arguments.device)
     save_adapter(model, settings, examples, arguments.out)
 
 
