@@ -17,7 +17,7 @@ def rows(count: int, width: int, dtype: torch.dtype = torch.float64) -> Tensor:
 @pytest.mark.parametrize("size", [1, 3, 7, 50])
 def test_strips_and_parts_add_up_to_the_product(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     monkeypatch.setattr(gram, "_STRIP", size)
-    monkeypatch.setattr(gram, "_ROWS_AT_ONCE", size)
+    monkeypatch.setattr(gram, "ROWS_AT_ONCE", size)
     left, right = rows(11, 7), rows(11, 4)
     torch.testing.assert_close(whole(mean_gram(left)), left.T @ left / 11)
     torch.testing.assert_close(mean_product(left, right), left.T @ right / 11)

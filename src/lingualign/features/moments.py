@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,8 +26,7 @@ class Moments:
 
     @classmethod
     def empty(cls, width: int) -> Moments:
-        # Of numpy's zeros the system gives a page when it is written to, and half of them never are.
-        return cls(0, torch.zeros(width, dtype=torch.float64), torch.from_numpy(np.zeros((width, width))))
+        return cls(0, torch.zeros(width, dtype=torch.float64), torch.zeros(width, width, dtype=torch.float64))
 
     def add(self, rows: Tensor) -> None:
         """Adds rows (n, d)."""

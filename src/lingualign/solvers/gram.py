@@ -6,6 +6,8 @@ symmetric matrices, and so torch's, read one triangle only.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -13,7 +15,12 @@ from torch import Tensor
 _STRIP = 256
 #: Rows that one product sums, in float32 where they are float32. Its error is at most 1024 · 2⁻²⁴ = 6e-5 of √(Gᵢᵢ Gⱼⱼ)
 #: and about 2e-7 as rounding goes; sums over products are float64, so that it does not grow with the number of rows.
-_ROWS_AT_ONCE = 1024
+ROWS_AT_ONCE = 1024
+
+
+def _parts(rows: Tensor) -> Sequence[Tensor]:
+    """Rows by as many as one product sums, at most."""
+    return rows.tensor_split(max(1, -(-len(rows) // ROWS_AT_ONCE)))
 
 
 def add_gram(lower: Tensor, rows: Tensor, factor: float = 1.0) -> None:
@@ -24,7 +31,7 @@ def add_gram(lower: Tensor, rows: Tensor, factor: float = 1.0) -> None:
         rows: (n, d), in the dtype that products are taken in.
         factor: any number.
     """
-    for part in rows.split(_ROWS_AT_ONCE):
+    for part in _parts(rows):
         for start in range(0, rows.shape[1], _STRIP):
             stop = start + _STRIP
             lower[start:stop, :stop].add_(part[:, start:stop].T @ part[:, :stop], alpha=factor)
@@ -40,7 +47,7 @@ def mean_gram(rows: Tensor) -> Tensor:
 def mean_product(rows: Tensor, others: Tensor) -> Tensor:
     """rowsᵀ others / n, (d, m) float64, for rows (n, d) and others (n, m); dtypes as for `add_gram`."""
     total = rows.new_zeros(rows.shape[1], others.shape[1], dtype=torch.float64)
-    for part, other in zip(rows.split(_ROWS_AT_ONCE), others.split(_ROWS_AT_ONCE), strict=True):
+    for part, other in zip(_parts(rows), _parts(others), strict=True):
         total += part.T @ other
     return total.div_(max(1, rows.shape[0]))
 
