@@ -237,8 +237,8 @@ class FeatureSource:
 
 
 def _joined(batches: Iterable[tuple[list[int], dict[Site, Tensor]]]) -> Iterator[tuple[Site, Tensor]]:
-    """Rows (n, width) of each site, those of several batches together, as many as one product sums: so the moments, which
-    are large, are read and written less often."""
+    """Rows (n, width) of each site, those of several batches together, as many as one product sums: so the moments,
+    which are large, are read and written less often."""
     waiting: dict[Site, list[Tensor]] = {}
     for _, found in batches:
         for site, value in found.items():
