@@ -24,11 +24,10 @@ from lingualign.data.builtin import builtin_prompts
 from lingualign.features.collect import EndOfPassError, Site, batches_by_length, forward, pad
 from lingualign.features.store import FeatureSource
 from lingualign.hardware import hardware_line, versions
-from lingualign.methods.anchor_chats import AnchorChats, encode_anchors
+from lingualign.methods.anchor_features import AnchorFeatures
 from lingualign.methods.anchors import build_anchors
 from lingualign.models.chat import EncodedChat
 from lingualign.models.load import LoadedModel, load_model
-from lingualign.models.locate import locate_mlps
 from lingualign.pipeline import own_replies
 from lingualign.runs import write_json
 
@@ -49,20 +48,14 @@ def bare_pass(loaded: LoadedModel, groups: list[list[EncodedChat]], last: str) -
     handle.remove()
 
 
-def read_features(
-    loaded: LoadedModel, chats: AnchorChats, keep: list[list[EncodedChat]], settings: EditSettings
-) -> None:
+def read_features(features: AnchorFeatures) -> None:
     """Rows of the pairs and moments of the keep set at all edited blocks, each group of chats in one pass."""
-    source = FeatureSource(loaded.model, "", pad_id=loaded.tokenizer.pad_token_id, batch_tokens=BATCH_TOKENS)
-    mlps, positions = locate_mlps(loaded.model), settings.method().positions
-    layers = settings.layers
-    assert not isinstance(layers, str)
-    inputs = [Site(mlps[layer].down_matrix.module, "input") for layer in layers]
-    outputs = [Site(mlps[layer].output, "output") for layer in layers]
-    source.rows(chats.reference, outputs, positions, "")
-    source.rows(chats.low, [*inputs, *outputs], positions, "")
-    for group in keep:
-        source.moments(group, inputs, positions, "")
+    mlps = [features.mlps[layer] for layer in features.layers]
+    inputs = [Site(mlp.down_matrix.module, "input") for mlp in mlps]
+    outputs = [Site(mlp.output, "output") for mlp in mlps]
+    features.wanted(outputs)
+    features.low([*inputs, *outputs])
+    features.keep_moments(inputs)
 
 
 def main() -> None:
@@ -74,21 +67,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="by default a file in results/")
     options = parser.parse_args()
     loaded = load_model(options.model, device=options.device)
-    settings = EditSettings(**DEMO_EDIT)
     prompts = builtin_prompts(["en", *DEMO_ANCHORS]).where(splits=["fit"]).limited(options.fit_seeds)
     anchors = build_anchors(prompts, "en", DEMO_ANCHORS, languages_per_seed=DEMO_LANGUAGES_PER_SEED)
-    method = settings.method()
+    method = EditSettings(**DEMO_EDIT).method()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         start = clock(options.device)
         replies = own_replies(loaded, anchors, method.positions.reply_tokens, folder)
         replying = clock(options.device) - start
-        chats = encode_anchors(loaded.tokenizer, anchors, method.positions, replies)
-        of = list(zip(anchors.keep, chats.keep, strict=True))
-        kinds = list(dict.fromkeys(prompt.kind for prompt in anchors.keep))
-        keep = [[chat for prompt, chat in of if prompt.kind == kind] for kind in kinds]
-        groups = [chats.reference, chats.low, *keep]
-        last = locate_mlps(loaded.model)[max(DEMO_EDIT["layers"])].down_matrix.module
+        source = FeatureSource(loaded.model, "", pad_id=loaded.tokenizer.pad_token_id, batch_tokens=BATCH_TOKENS)
+        features = AnchorFeatures(method, loaded.model, loaded.tokenizer, anchors, source, replies, {})
+        groups = [features.chats.reference, features.chats.low, *features.groups.values()]
+        last = features.mlps[features.layers[-1]].down_matrix.module
         solving: list[float] = []
         writing: list[float] = []
 
@@ -101,7 +91,7 @@ def main() -> None:
 
         sides: dict[str, Callable[[], None]] = {
             "pass": lambda: bare_pass(loaded, groups, last),
-            "features": lambda: read_features(loaded, chats, keep, settings),
+            "features": lambda: read_features(features),
             "edit": edit,
         }
         sides["pass"]()  # Memory is there when the first round begins.

@@ -166,9 +166,11 @@ def test_positions_name_what_they_cannot_do() -> None:
     assert Positions(template_tokens=0, prompt_mean=True).rows == 1
     short = EncodedChat((1, 2, 3, 4), (1, 2), 3)
     with pytest.raises(ConfigError, match="3 prompt tokens is too short"):
-        Positions(template_tokens=4).weights([short], [0], 4)
-    ended = Positions(template_tokens=1, reply_tokens=2).weights([short], [0], 4)
+        Positions(template_tokens=4).select([short], [0], 4)
+    # Of one-hot tokens, each row shows the weights of the tokens in it.
+    ended = Positions(template_tokens=1, reply_tokens=2).select([short], [0], 4).of(torch.eye(4)[None])
     assert ended[0].argmax(1).tolist() == [2, 3, 3]
-    weights = Positions(template_tokens=2, prompt_mean=True, reply_tokens=1).weights([short], [2], 6)
+    selection = Positions(template_tokens=2, prompt_mean=True, reply_tokens=1).select([short], [2], 6)
+    weights = selection.of(torch.eye(6, dtype=torch.bfloat16)[None])
     assert weights[0].argmax(1).tolist() == [3, 4, 3, 5]
     assert torch.equal(weights.sum(2), torch.ones(1, 4))

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from lingualign.errors import NotEnoughMemory
+from lingualign.features import store
 from lingualign.features.collect import Site
 from lingualign.features.positions import Positions
 from lingualign.features.store import FeatureSource
@@ -102,6 +103,20 @@ def test_full_disk_is_one_line_and_the_collection_goes_on_from_there(tiny_model,
     for site in sites:
         left, right = (expected[site], found[site]) if form == "rows" else (expected[site].outer, found[site].outer)
         assert torch.equal(left, right)
+
+
+def test_rows_of_small_batches_come_together(monkeypatch) -> None:
+    monkeypatch.setattr(store, "ROWS_AT_ONCE", 5)
+    first, second = Site("first", "input"), Site("second", "input")
+    rows = torch.arange(32.0).view(8, 2, 2)
+    batches = [([0, 1], rows[:2]), ([2], rows[2:3]), ([3, 4, 5, 6], rows[3:7]), ([7], rows[7:])]
+    found: dict[Site, list[torch.Tensor]] = {first: [], second: []}
+    for site, values in store._joined((indices, {first: part, second: -part}) for indices, part in batches):
+        found[site].append(values)
+    for site, sign in ((first, 1), (second, -1)):
+        assert [len(values) for values in found[site]] == [4, 2, 8, 2]
+        assert torch.equal(torch.cat(found[site]), sign * rows.flatten(0, 1))
+    assert list(store._joined([])) == []
 
 
 def test_leftovers_of_a_killed_save_go_with_the_next(tmp_path) -> None:

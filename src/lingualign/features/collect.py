@@ -144,14 +144,13 @@ def _read(
 ) -> dict[Site, Tensor]:
     """The rows of one batch, from one forward pass that starts at `block` or before."""
     ids, mask, offsets = pad(chats, pad_id, padding_side)
-    selection = positions.weights(chats, offsets, ids.shape[1]).to(device_of(model))
+    selection = positions.select(chats, offsets, ids.shape[1])
     rows: dict[Site, Tensor] = {}
     goes_on = False
 
     def keep(site: Site, value: Tensor) -> None:
         # Mixtures of experts run on tokens in a row, without the batch's axis.
-        value = value.detach().reshape(*selection.shape[::2], value.shape[-1])
-        rows[site] = (selection @ value.float()).cpu()
+        rows[site] = selection.of(value.detach().reshape(*ids.shape, value.shape[-1])).cpu()
         if len(rows) == len(sites) and not goes_on:
             raise EndOfPassError
 

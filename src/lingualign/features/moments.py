@@ -7,15 +7,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lingualign.solvers.gram import add_gram, whole
+
 
 @dataclass
 class Moments:
-    """Count, sum and sum of outer products of rows; batches in float32, running sums in float64.
+    """Count, sum and sum of outer products of rows; products in float32, sums over them in float64.
 
     Attributes:
         count: number of rows n.
         total: (d,) sum of rows.
-        outer: (d, d) sum of outer products.
+        outer: (d, d) sum of outer products, by its lower triangle (`solvers.gram`).
     """
 
     count: int
@@ -31,21 +33,11 @@ class Moments:
         values = rows.reshape(-1, rows.shape[-1]).float()
         self.count += values.shape[0]
         self.total += values.sum(0, dtype=torch.float64)
-        # A batch has a few hundred rows: its product is exact enough in float32, and four times faster; the running
-        # sum is float64.
-        self.outer += values.T @ values
-
-    def merged(self, other: Moments) -> Moments:
-        """Moments of both sets of rows together."""
-        return Moments(self.count + other.count, self.total + other.total, self.outer + other.outer)
+        add_gram(self.outer, values)
 
     def without(self, part: Moments) -> Moments:
         """Moments of these rows less those of `part`, which must be some of them."""
         return Moments(self.count - part.count, self.total - part.total, self.outer - part.outer)
-
-    def weighted(self, weight: float) -> Moments:
-        """Moments of the same rows, each counted `weight` times (the count is rounded)."""
-        return Moments(round(weight * self.count), weight * self.total, weight * self.outer)
 
     @property
     def mean(self) -> Tensor:
@@ -54,4 +46,4 @@ class Moments:
     @property
     def gram(self) -> Tensor:
         """Mean second moment, rowsᵀ rows / n."""
-        return self.outer / max(1, self.count)
+        return whole(self.outer / max(1, self.count))

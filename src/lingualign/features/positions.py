@@ -42,8 +42,8 @@ class Positions:
         """Feature rows per chat."""
         return self.template_tokens + int(self.prompt_mean) + self.reply_tokens
 
-    def weights(self, chats: Sequence[EncodedChat], offsets: Sequence[int], width: int) -> Tensor:
-        """Selection matrix (B, rows, width) float32: row p of chat b is the weighted sum over its positions.
+    def select(self, chats: Sequence[EncodedChat], offsets: Sequence[int], width: int) -> Selection:
+        """Where the rows of a batch are.
 
         Args:
             chats: the batch.
@@ -53,24 +53,47 @@ class Positions:
         Raises:
             ConfigError: a chat is too short for the declared positions.
         """
-        selection = torch.zeros(len(chats), self.rows, width)
+        index = torch.zeros(len(chats), self.rows, dtype=torch.long)
+        content = torch.zeros(len(chats), width) if self.prompt_mean else None
         for batch_index, (chat, offset) in enumerate(zip(chats, offsets, strict=True)):
             if self.template_tokens > chat.prompt_length:
                 raise ConfigError(
                     f"a chat of {chat.prompt_length} prompt tokens is too short for {self.template_tokens} template "
                     "positions; ask for fewer"
                 )
-            row = 0
-            first = chat.prompt_length - self.template_tokens
-            for position in range(first, chat.prompt_length):
-                selection[batch_index, row, offset + position] = 1.0
-                row += 1
-            if self.prompt_mean:
+            template = range(chat.prompt_length - self.template_tokens, chat.prompt_length)
+            # A reply that ends earlier gives its last token again, so that every chat has the same rows.
+            reply = (
+                min(position, len(chat.ids) - 1)
+                for position in range(chat.prompt_length, chat.prompt_length + self.reply_tokens)
+            )
+            # The mean's place is filled with any token here.
+            index[batch_index] = offset + torch.tensor([*template, *[0] * self.prompt_mean, *reply])
+            if content is not None:
                 start, stop = chat.content
-                selection[batch_index, row, offset + start : offset + stop] = 1.0 / max(1, stop - start)
-                row += 1
-            for position in range(chat.prompt_length, chat.prompt_length + self.reply_tokens):
-                # A reply that ends earlier gives its last token again, so that every chat has the same rows.
-                selection[batch_index, row, offset + min(position, len(chat.ids) - 1)] = 1.0
-                row += 1
-        return selection
+                content[batch_index, offset + start : offset + stop] = 1.0 / max(1, stop - start)
+        return Selection(index, content, self.template_tokens)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The rows of one padded batch.
+
+    Attributes:
+        index: (B, rows) the token of each row.
+        content: (B, width) float32 weights of the tokens whose mean is one of the rows, or None.
+        mean_row: which row that is.
+    """
+
+    index: Tensor
+    content: Tensor | None
+    mean_row: int
+
+    def of(self, values: Tensor) -> Tensor:
+        """The rows, (B, rows, d) float32, of values (B, width, d)."""
+        index = self.index.to(values.device)
+        # Only what is read is turned into float32: it is a few tokens of each chat.
+        rows = values[torch.arange(len(index), device=values.device)[:, None], index].float()
+        if self.content is not None:
+            rows[:, self.mean_row] = (self.content.to(values.device)[:, None] @ values.float())[:, 0]
+        return rows

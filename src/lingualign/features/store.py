@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from lingualign.features.positions import Positions
 from lingualign.features.ranks import largest, share, size, total
 from lingualign.models.chat import EncodedChat
 from lingualign.models.stages import streamed_weights
+from lingualign.solvers.gram import ROWS_AT_ONCE
 from lingualign.tensor_file import save_tensors
 
 Progress = Callable[[str, int, int], None]
@@ -147,11 +148,10 @@ class FeatureSource:
             done = first
             for end in (end for end in ends if end > first):
                 options = self._options(stage, chats[done:end], done, len(chats))
-                for _, rows in stream_features(self.model, chats[done:end], group, positions, **options):
-                    for site, value in rows.items():
-                        if site not in sums:
-                            sums[site] = Moments.empty(value.shape[-1])
-                        sums[site].add(value)
+                for site, rows in _joined(stream_features(self.model, chats[done:end], group, positions, **options)):
+                    if site not in sums:
+                        sums[site] = Moments.empty(rows.shape[-1])
+                    sums[site].add(rows)
                 for site in group:
                     held = sums[site]
                     values = {"count": torch.tensor(held.count), "total": held.total, "outer": held.outer}
@@ -234,3 +234,19 @@ class FeatureSource:
         path = self._path(form, chats, site, positions)
         if path is not None:
             path.unlink(missing_ok=True)
+
+
+def _joined(batches: Iterable[tuple[list[int], dict[Site, Tensor]]]) -> Iterator[tuple[Site, Tensor]]:
+    """Rows (n, width) of each site, those of several batches together, as many as one product sums: so the moments,
+    which are large, are read and written less often."""
+    waiting: dict[Site, list[Tensor]] = {}
+    for _, found in batches:
+        for site, value in found.items():
+            rows = value.flatten(0, 1)
+            held = waiting.setdefault(site, [])
+            if sum(map(len, held), len(rows)) > ROWS_AT_ONCE and held:
+                yield site, torch.cat(held)
+                held.clear()
+            held.append(rows)
+    for site, held in waiting.items():
+        yield site, torch.cat(held)

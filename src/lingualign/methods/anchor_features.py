@@ -51,12 +51,15 @@ def keep_counts(look_alike_weight: float, reference_weight: float) -> dict[str, 
     return {"harmless": 1.0, "look-alike": look_alike_weight, "harmful": reference_weight}
 
 
-def counted_moments(parts: Mapping[str, Moments], counts: Mapping[str, float]) -> Moments:
-    """Moments by kind, at least one, together: each row counted as often as its kind."""
-    first, *others = (moments.weighted(counts[kind]) for kind, moments in parts.items())
-    for other in others:
-        first = first.merged(other)
-    return first
+def counted_gram(parts: Mapping[str, Moments], counts: Mapping[str, float]) -> Tensor:
+    """KᵀK/k of moments by kind, at least one, together, each row counted as often as its kind; as in `Moments.outer`,
+    only the lower triangle counts."""
+    rows = sum(counts[kind] * moments.count for kind, moments in parts.items())
+    first, *others = parts
+    gram = parts[first].outer * (counts[first] / rows)
+    for kind in others:
+        gram.add_(parts[kind].outer, alpha=counts[kind] / rows)
+    return gram
 
 
 def counted_rows(rows: Tensor, counts: Sequence[float]) -> Tensor:
@@ -77,8 +80,8 @@ class AnchorFeatures:
         replies, lessons: as for `SparseWeightEdit.fit`.
 
     Attributes:
+        chats: the anchors, encoded.
         groups: the keep set's chats by kind, in the order of `anchors.keep`.
-        taught: for each pair with a lesson its index among the pairs.
         chosen: the blocks that change, and how they were chosen.
 
     Raises:
@@ -108,11 +111,8 @@ class AnchorFeatures:
         self.mlps = locate_mlps(model)
         require_editable(self.mlps)
         self.anchors = anchors
-        chats = encode_anchors(tokenizer, anchors, method.positions, replies, lessons if own_language else {})
-        self.taught = chats.taught
-        self._reference_of, self._teacher_chats = chats.reference_of, chats.teachers
-        self._reference_chats, self._low_chats, self._keep_chats = chats.reference, chats.low, chats.keep
-        keep = list(zip(anchors.keep, self._keep_chats, strict=True))
+        self.chats = encode_anchors(tokenizer, anchors, method.positions, replies, lessons if own_language else {})
+        keep = list(zip(anchors.keep, self.chats.keep, strict=True))
         self.groups = {kind: [chat for prompt, chat in keep if prompt.kind == kind] for kind in _KEEP_NAMES}
         self._plain = [
             chat for prompt, chat in keep if prompt.language == anchors.reference and prompt.kind != "harmful"
@@ -122,8 +122,8 @@ class AnchorFeatures:
             method.layer_count,
             source,
             self.mlps,
-            [*chats.references, *(low for _, low in anchors.pairs)],
-            [*chats.reference, *chats.low],
+            [*self.chats.references, *(low for _, low in anchors.pairs)],
+            [*self.chats.reference, *self.chats.low],
         )
 
     @property
@@ -135,7 +135,7 @@ class AnchorFeatures:
     def dual(self) -> bool:
         """Whether the dual solver is used, which needs the keep set's rows."""
         method = self.method
-        row_count = (len(self._low_chats) + len(self._keep_chats)) * method.positions.rows
+        row_count = (len(self.chats.low) + len(self.chats.keep)) * method.positions.rows
         narrow = row_count < min(self.mlps[0].inner_size, self.mlps[0].hidden_size)
         return method.solver == "dual" or (method.solver == "auto" and narrow and method.null_space is None)
 
@@ -153,8 +153,8 @@ class AnchorFeatures:
         return trajectories(
             self.model,
             self.mlps[0].block.rpartition(".")[0],
-            batches(self._reference_chats, self._teacher_chats, neurons),
-            batches(self._low_chats, *kept, *more),
+            batches(self.chats.reference, self.chats.teachers, neurons),
+            batches(self.chats.low, *kept, *more),
             pad_id=self.source.pad_id,
             folder=self.source.cache,
             on_block=lambda done, total: self.source.progress("passing blocks", done, total),
@@ -162,18 +162,18 @@ class AnchorFeatures:
 
     def low(self, sites: Sequence[Site]) -> dict[Site, Tensor]:
         """Features of the pairs' prompts in the other language, (pairs, positions, width)."""
-        return self.source.rows(self._low_chats, sites, self.method.positions, "anchors")
+        return self.source.rows(self.chats.low, sites, self.method.positions, "anchors")
 
     def wanted(self, outputs: Sequence[Site]) -> dict[Site, Tensor]:
         """What each output should be for each pair, (pairs, positions, width): the teacher's."""
         positions = self.method.positions
         wanted = {
-            site: rows[self._reference_of]
-            for site, rows in self.source.rows(self._reference_chats, outputs, positions, "reference").items()
+            site: rows[self.chats.reference_of]
+            for site, rows in self.source.rows(self.chats.reference, outputs, positions, "reference").items()
         }
-        if self.taught:
-            for site, rows in self.source.rows(self._teacher_chats, outputs, positions, "own language").items():
-                wanted[site][self.taught] = rows
+        if self.chats.taught:
+            for site, rows in self.source.rows(self.chats.teachers, outputs, positions, "own language").items():
+                wanted[site][self.chats.taught] = rows
         return wanted
 
     def target(self, matrix: Matrix, low: Tensor, wanted: Tensor) -> Tensor:
@@ -241,7 +241,7 @@ class AnchorFeatures:
         method = self.method
         if method.selection == "all":
             return None
-        harmful_rows = self.source.rows(self._reference_chats, [site], method.positions, "neurons")[site].mean(1)
+        harmful_rows = self.source.rows(self.chats.reference, [site], method.positions, "neurons")[site].mean(1)
         harmless_rows = self.source.rows(self._plain, [site], method.positions, "neurons")[site].mean(1)
         harmful_rows, harmless_rows = harmful_rows[:, neurons], harmless_rows[:, neurons]
         chosen = select_neurons(

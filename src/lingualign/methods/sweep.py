@@ -26,7 +26,8 @@ from lingualign.data.schema import Prompt
 from lingualign.errors import ConfigError, DataError
 from lingualign.features.collect import Site
 from lingualign.features.moments import Moments
-from lingualign.methods.anchor_features import AnchorFeatures, Matrix, counted_moments, counted_rows, keep_counts
+from lingualign.methods.anchor_features import AnchorFeatures, Matrix, counted_gram, counted_rows, keep_counts
+from lingualign.solvers.gram import mean_gram, mean_product, whole
 from lingualign.solvers.low_rank import Solution, solve_dual, solve_primal
 from lingualign.solvers.null_space import null_space_basis
 
@@ -329,11 +330,11 @@ class _Division:
         """Moments by kind of what is solved from: all less those held out. So the cache has what a fit of all anchors
         needs."""
         solved = {}
-        for kind, whole in moments.items():
-            whole = Moments(whole.count, whole.total[columns], whole.outer[columns][:, columns])
+        for kind, both in moments.items():
+            kept = Moments(both.count, both.total[columns], both.outer[columns][:, columns])
             held = Moments.empty(held_inputs.shape[-1])
             held.add(held_inputs[torch.tensor([self.keep[index].kind == kind for index in self.held_keep])])
-            solved[kind] = whole.without(held)
+            solved[kind] = kept.without(held)
         return solved
 
     def _rows(self, places: Sequence[int]) -> Tensor:
@@ -357,15 +358,14 @@ class _Primal:
     """From second moments.
 
     Args:
-        rows: X, (n, d).
-        targets: D, (n, m).
+        rows: X, (n, d) float64.
+        targets: D, (n, m) float64.
         keep: moments of the keep set by kind.
     """
 
     def __init__(self, rows: Tensor, targets: Tensor, keep: Mapping[str, Moments]) -> None:
-        count = rows.shape[0]
-        self._gram, self._cross = rows.T @ rows / count, rows.T @ targets / count
-        self._target_square = float(targets.square().sum()) / count
+        self._gram, self._cross = mean_gram(rows), mean_product(rows, targets)
+        self._target_square = float(targets.square().sum()) / rows.shape[0]
         self._keep = keep
         self._shared: tuple[object, tuple[Tensor, Tensor, Tensor, Tensor | None]] | None = None
 
@@ -387,12 +387,13 @@ class _Primal:
         key = (setting.look_alike_weight, setting.reference_weight, setting.null_space)
         if self._shared is None or self._shared[0] != key:
             counts = keep_counts(setting.look_alike_weight, setting.reference_weight)
-            keep_gram = counted_moments(self._keep, counts).gram
+            keep_gram = counted_gram(self._keep, counts)
             gram, cross = self._gram, self._cross
             basis: Tensor | None = None
             if setting.null_space is not None:
                 basis = null_space_basis(keep_gram, setting.null_space)
-                gram, cross, keep_gram = basis.T @ gram @ basis, basis.T @ cross, basis.T @ keep_gram @ basis
+                gram, keep_gram = (basis.T @ whole(lower) @ basis for lower in (gram, keep_gram))
+                cross = basis.T @ cross
             self._shared = (key, (gram, cross, keep_gram, basis))
         return self._shared[1]
 
