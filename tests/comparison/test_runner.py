@@ -102,6 +102,24 @@ def test_a_fit_serves_both_splits(finished: Path, model_file: Path) -> None:
     assert records[0]["prompts"]["audited"] != records[1]["prompts"]["audited"]
 
 
+def test_a_fit_may_be_made_on_another_machine(model_file: Path, tmp_path: Path) -> None:
+    stages = Stages()
+    comparison(model_file, tmp_path, stages, ["sparse-weight-edit"]).run(fit_only=True)
+    assert stages.begun["audit before"] == 0
+    assert not (tmp_path / "results").exists()
+    [facts] = tmp_path.glob("work/fits/tiny/sparse-weight-edit-*/fit.json")
+    made = json.loads(facts.read_text(encoding="utf-8"))
+    facts.write_text(json.dumps({**made, "hardware": "another machine"}), encoding="utf-8")
+    stages = Stages()
+    comparison(model_file, tmp_path, stages, ["sparse-weight-edit"]).run()
+    assert stages.begun["own replies"] == stages.begun["anchors"] == 0
+    [record] = read_records(tmp_path / "results", "report")
+    assert record["hardware"] == f"{made['hardware']}, fitted on another machine"
+    assert record["cost"]["seconds"] is record["cost"]["peak_memory"] is record["cost"]["joules"] is None
+    assert record["cost"]["product_flops"] == made["cost"]["product_flops"] > 0
+    assert "another machine" in page.write_page(tmp_path / "results", tmp_path, "report").read_text(encoding="utf-8")
+
+
 STEERING = """
 import torch
 from lingualign.features.collect import Site
