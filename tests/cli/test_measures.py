@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cli.conftest import LANGUAGES, Command
-from lingualign import pipeline
+from lingualign import audit_run
 from lingualign.cli.show import measure_lines
 from lingualign.evaluate import second
 from lingualign.evaluate.engine import TransformersEngine
@@ -44,7 +44,7 @@ class Stubborn:
 def stubborn(monkeypatch: pytest.MonkeyPatch) -> Stubborn:
     """The second judge, whatever is asked for; it keeps its verdicts ten at a time."""
     judge = Stubborn()
-    monkeypatch.setattr(pipeline, "second_judge", lambda *_, **__: judge)
+    monkeypatch.setattr(audit_run, "second_judge", lambda *_, **__: judge)
     monkeypatch.setattr(second, "BATCH", 10)
     return judge
 
