@@ -132,6 +132,14 @@ def free_disk(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
+def others_seconds() -> float:
+    """Seconds of processor time that all other processes took since the machine started, about."""
+    import psutil
+
+    every, own = psutil.cpu_times(), psutil.Process().cpu_times()
+    return float(every.user + every.system + getattr(every, "nice", 0.0) - own.user - own.system)
+
+
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that figures depend on; absent packages are left out."""
     found = {"python": platform.python_version()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +18,7 @@ from lingualign.evaluate.live_batch import fits, shared_prefix
 from lingualign.evaluate.utility.divergence import KEPT_BYTES
 from lingualign.evaluate.utility.perplexity import LOGITS_PER_BATCH, ROWS_AT_A_TIME
 from lingualign.footprint import SINGLE, FitSizes, ModelSizes, diverging, scoring
-from lingualign.hardware import free_memory
+from lingualign.hardware import free_memory, others_seconds
 from lingualign.layer_search import candidate_windows
 from lingualign.models.chat import EncodedChat, encode_chats
 from lingualign.models.matrices import MlpMatrices
@@ -62,6 +64,7 @@ class Needs:
     Attributes:
         audited: the audited prompts, encoded.
         edited: number of blocks that an edit changes.
+        disturbed: share of the processors that other processes took while the machine was measured.
     """
 
     def __init__(
@@ -88,7 +91,9 @@ class Needs:
         self.edited = min(len(mlps), config.edit.layer_count if isinstance(layers, str) else len(layers))
         lengths, new = [len(chat.ids) for chat in self.audited] or [CHAT_TOKENS], config.audit.max_new_tokens
         chats, past = self._batch(max(lengths) + new), sum(lengths) // len(lengths) + new // 2
+        start, others = time.monotonic(), others_seconds()
         self._speed = measure(model, mlps, dtype, device, chats=chats, past=past)
+        self.disturbed = (others_seconds() - others) / (time.monotonic() - start) / (os.cpu_count() or 1)
 
     def audit(self) -> Need:
         """An audit of the reported prompts."""

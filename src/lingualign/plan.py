@@ -72,6 +72,7 @@ class Plan:
             at 5%, and the same when the test is one of as many as there are languages (Bonferroni, Holm's first step);
             None in place of one that cannot be found. None for a job without a comparison.
         stages: what each stage needs, in order.
+        disturbed: share of the processors that other processes took while the machine was measured.
         process_bytes: of main memory that this process has already.
         free_memory_bytes, free_device_bytes, free_disk_bytes: what there is; of a GPU 0 without one.
     """
@@ -95,6 +96,7 @@ class Plan:
     harmful_prompts: int
     detectable: tuple[float | None, float | None] | None
     stages: tuple[Stage, ...]
+    disturbed: float
     process_bytes: int
     free_memory_bytes: int
     free_device_bytes: int
@@ -205,6 +207,7 @@ def make_plan(config: RunConfig, prompts: RunPrompts, out: Path, job: Job = "run
         harmful_prompts=harmful,
         detectable=_detectable(harmful, len(prompts.report.languages)) if job in ("run", "verify") else None,
         stages=tuple(stage(name, need) for name, need in _needs_by_stage(config, needs, sizes, job, on_gpu=on_gpu)),
+        disturbed=needs.disturbed,
         process_bytes=process,
         free_memory_bytes=free_memory("cpu"),
         free_device_bytes=free_memory(device) if on_gpu else 0,

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from cli.conftest import Command
+from lingualign.cli.show import plan_lines
 from lingualign.config import build_config, read_toml
 from lingualign.errors import NotEnoughMemory
 from lingualign.hardware import peak_memory
@@ -49,6 +50,14 @@ def test_memory_is_the_process_the_weights_and_the_stage(plan: Plan) -> None:
     assert plan.memory_bytes == max(stage.memory_bytes for stage in plan.stages)
     assert (plan.device_bytes, plan.free_device_bytes) == (0, 0)
     assert plan.disk_bytes == sum(stage.disk_bytes for stage in plan.stages)
+
+
+def test_a_measurement_beside_other_work_is_told(plan: Plan) -> None:
+    assert plan.disturbed < 1.5
+    quiet, busy = (plan_lines(replace(plan, disturbed=share)) for share in (0.0, 0.5))
+    assert [line for line in busy if line not in quiet] == [
+        f"{line}; measured beside other work, so it may be less" for line in quiet if line.startswith("Time")
+    ]
 
 
 def test_a_gpu_that_is_too_small_is_told_apart(plan: Plan) -> None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from lingualign.results import Result
 
 GIBIBYTE = 1024**3
+#: Share of the processors that others may take before a measured time is doubtful.
+_DISTURBED = 0.2
 
 
 def parse_gates(texts: Sequence[str] | None) -> list[Gate]:
@@ -65,8 +67,9 @@ def plan_lines(plan: Plan) -> list[str]:
     gpu = (
         f", {_size(plan.device_bytes)} of {_size(plan.free_device_bytes)} free on the GPU" if plan.device_bytes else ""
     )
+    busy = "; measured beside other work, so it may be less" if plan.disturbed > _DISTURBED else ""
     lines += [
-        f"Time      about {duration(sum(plan.seconds.values()))}, without loading",
+        f"Time      about {duration(sum(plan.seconds.values()))}, without loading{busy}",
         f"Memory    about {_size(plan.memory_bytes)}, of which {_size(plan.process_bytes)} are taken; "
         f"{_size(plan.free_memory_bytes)} free{gpu}; "
         f"disk {_size(plan.disk_bytes)} of {_size(plan.free_disk_bytes)} free",
