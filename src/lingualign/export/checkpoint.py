@@ -11,6 +11,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from math import prod
@@ -133,6 +134,17 @@ def _edited(changes: Iterable[_Change]) -> Iterator[memoryview]:
             yield rows.view(torch.uint8).numpy().reshape(-1).data
 
 
+@contextmanager
+def _one_core_less() -> Iterator[None]:
+    """Within, arithmetic leaves a core to the copy: its threads wait for each other busily."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads - 1))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def _check_space(needed: int, out: Path) -> None:
     parent = next(folder for folder in out.absolute().parents if folder.is_dir())
     free = shutil.disk_usage(parent).free
@@ -180,7 +192,7 @@ def export_checkpoint(source: Path, edit: Edit, out: Path) -> Path:
         _check_space(sum(sizes.values()), out)
         changed_in = {file: [change for change in changes if change.tensor.file == file] for file in sizes}
         in_order = (change for file in sizes for change in changed_in[file])
-        with worked_ahead(_edited(in_order), _BLOCKS_AHEAD) as content:
+        with _one_core_less(), worked_ahead(_edited(in_order), _BLOCKS_AHEAD) as content:
             for file, size in sizes.items():
                 target = partial / file.relative_to(source)
                 target.parent.mkdir(parents=True, exist_ok=True)
