@@ -71,7 +71,7 @@ def test_phrasings_are_drawn_by_the_seed() -> None:
 def examples_of(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> tuple[train.TrainingSettings, list[Example]]:
     """What the command trains on, without training."""
     seen: list[tuple[train.TrainingSettings, list[Example]]] = []
-    monkeypatch.setattr(train, "train", lambda settings, examples, _cache: seen.append((settings, list(examples))))
+    monkeypatch.setattr(train, "train", lambda settings, examples, *_: seen.append((settings, list(examples))))
     monkeypatch.setattr(train, "save_adapter", lambda *_: None)
     monkeypatch.setattr("sys.argv", ["train", "--data", str(SHARED_DATA), "--out", "nowhere", *arguments])
     train.main()
