@@ -18,7 +18,7 @@ from typing import Any
 
 from results_file import result_file, shown_model
 
-from lingualign.cli.demo import DEMO_ANCHORS, DEMO_EDIT, DEMO_LANGUAGES_PER_SEED, DEMO_UTILITY_SEEDS
+from lingualign.cli.demo import DEMO_SETTINGS
 from lingualign.config import RunConfig, build_config
 from lingualign.hardware import hardware_line, versions
 from lingualign.pipeline import run_all
@@ -29,20 +29,9 @@ from lingualign.runs import RUN_FILE, write_json
 
 def demo_config(model: str, device: str, seeds_per_kind: int | None) -> RunConfig:
     """The demo's settings, of any model; `seeds_per_kind` bounds the audited seeds and those that are fitted on."""
-    return build_config(
-        {
-            "model": model,
-            "device": device,
-            "prompts": {
-                "anchor_languages": list(DEMO_ANCHORS),
-                "languages_per_seed": DEMO_LANGUAGES_PER_SEED,
-                "seeds_per_kind": seeds_per_kind,
-                "fit_seeds_per_kind": seeds_per_kind,
-            },
-            "edit": DEMO_EDIT,
-            "utility": {"seeds": DEMO_UTILITY_SEEDS},
-        }
-    )
+    limits = {"seeds_per_kind": seeds_per_kind, "fit_seeds_per_kind": seeds_per_kind}
+    prompts = {**DEMO_SETTINGS["prompts"], **limits}
+    return build_config({**DEMO_SETTINGS, "model": model, "device": device, "prompts": prompts})
 
 
 def compare(plan: Plan, folder: Path) -> dict[str, Any]:

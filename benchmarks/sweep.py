@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from results_file import clock, result_file, shown_model
 
-from lingualign.cli.demo import DEMO_ANCHORS, DEMO_EDIT, DEMO_LANGUAGES_PER_SEED
+from lingualign.cli.demo import DEMO_EDIT, DEMO_SETTINGS
 from lingualign.config import build_config
 from lingualign.grid import DEFAULT_GRID, settings_of
 from lingualign.hardware import hardware_line, versions
@@ -55,18 +55,9 @@ def factorisations(width: int, outputs: int) -> dict[str, float]:
 
 def measure(model: str, device: str, layers: Sequence[int], fit_seeds: int | None, work: Path) -> dict[str, Any]:
     """One sweep of the default grid."""
-    config = build_config(
-        {
-            "model": model,
-            "device": device,
-            "prompts": {
-                "anchor_languages": list(DEMO_ANCHORS),
-                "languages_per_seed": DEMO_LANGUAGES_PER_SEED,
-                "fit_seeds_per_kind": fit_seeds,
-            },
-            "edit": {**DEMO_EDIT, "layers": layers},
-        }
-    )
+    prompts = {**DEMO_SETTINGS["prompts"], "fit_seeds_per_kind": fit_seeds}
+    edit = {**DEMO_EDIT, "layers": layers}
+    config = build_config({**DEMO_SETTINGS, "model": model, "device": device, "prompts": prompts, "edit": edit})
     settings = settings_of(config, DEFAULT_GRID)
     loaded = load_model(config.model, device=device)
     started = clock(device)

@@ -5,20 +5,17 @@ from __future__ import annotations
 import contextlib
 import operator
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 
+from lingualign.hardware import peak_memory
 from method_comparison.flops import FlopCounter
 
-#: Seconds between two looks at the process's memory.
-INTERVAL = 0.02
 #: Counters of Intel's and AMD's processors, one for each package; usually readable by root only.
 RAPL = Path("/sys/class/powercap")
 
@@ -83,50 +80,25 @@ def metered(device: str) -> Iterator[Meter]:
     Args:
         device: where the model is.
     """
-    meter, counter, memory = Meter(), FlopCounter(), _PeakMemory()
+    meter, counter = Meter(), FlopCounter()
     gpu = device.startswith("cuda")
     if gpu:
         torch.cuda.synchronize(device)
-        torch.cuda.reset_peak_memory_stats(device)
     energy, cpu, start = read_energy(), _cpu_seconds(), time.perf_counter()
-    with memory, counter:
+    with peak_memory() as peak, counter:
         yield meter
         if gpu:
             torch.cuda.synchronize(device)
     meter.cost = Cost(
         seconds=round(time.perf_counter() - start, 3),
         cpu_seconds=round(_cpu_seconds() - cpu, 3),
-        peak_memory=memory.peak,
-        peak_device_memory=torch.cuda.max_memory_allocated(device) if gpu else None,
+        peak_memory=peak.resident,
+        peak_device_memory=peak.device if gpu else None,
         product_flops=counter.products,
         backward_flops=counter.backward,
         factorisation_flops=counter.factorisations,
         joules=None if gpu else spent(energy, read_energy()),
     )
-
-
-class _PeakMemory:
-    """Looks at the process's memory from another thread; the kernel's own peak would be that of all work before."""
-
-    def __init__(self) -> None:
-        self.peak = 0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def _watch(self) -> None:
-        process = psutil.Process()
-        while True:
-            self.peak = max(self.peak, int(process.memory_info().rss))
-            if self._stop.wait(INTERVAL):
-                return
-
-    def __enter__(self) -> _PeakMemory:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
 
 
 def _cpu_seconds() -> float:

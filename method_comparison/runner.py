@@ -252,7 +252,6 @@ class _Session:
         self.loaded = loaded
         self.config = comparison.model.config
         self.device = str(next(loaded.model.parameters()).device)
-        self.dtype = str(next(loaded.model.parameters()).dtype).removeprefix("torch.")
         self.hardware = hardware_line(self.device)
 
     @contextmanager
@@ -261,7 +260,9 @@ class _Session:
         of = self.comparison
         key = content_hash([settings, of.code["commit"]])
         path = of.options.work / part / of.model.name / f"{name}-{key}"
-        with RunFolder.open(path, {"model weights": self.loaded.fingerprint, "precision": self.dtype}) as folder:
+        with RunFolder.open(
+            path, {"model weights": self.loaded.fingerprint, "precision": self.loaded.precision}
+        ) as folder:
             yield folder
 
     def record(
@@ -295,7 +296,7 @@ class _Session:
                 "source": of.model.source,
                 "fingerprint": self.loaded.fingerprint,
                 "parameters": sum(parameter.numel() for parameter in self.loaded.model.parameters()),
-                "dtype": self.dtype,
+                "dtype": self.loaded.precision,
             },
             "method": {
                 "name": task.method.name,

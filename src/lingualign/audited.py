@@ -37,7 +37,7 @@ class AuditedModel:
             loaded.name,
             loaded.fingerprint,
             sum(parameter.numel() for parameter in parameters),
-            str(parameters[0].dtype).removeprefix("torch."),
+            loaded.precision,
             hardware_line(str(parameters[0].device)),
             loaded.tokenizer,
         )

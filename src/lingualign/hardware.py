@@ -86,7 +86,7 @@ class Peak:
 
     Attributes:
         resident: bytes of main memory.
-        device: bytes of tensors on the GPU; 0 where torch uses none.
+        device: bytes of tensors on the GPUs, of each at its own peak; 0 where torch uses none.
     """
 
     resident: int = 0
@@ -108,8 +108,9 @@ def peak_memory() -> Iterator[Peak]:
 
     torch: Any = sys.modules.get("torch")
     on_gpu = torch is not None and torch.cuda.is_initialized()
-    if on_gpu:
-        torch.cuda.reset_peak_memory_stats()
+    devices = range(torch.cuda.device_count()) if on_gpu else ()
+    for device in devices:
+        torch.cuda.reset_peak_memory_stats(device)
     peak.resident = resident_memory()
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -119,8 +120,7 @@ def peak_memory() -> Iterator[Peak]:
         ended.set()
         watcher.join()
         peak.resident = max(peak.resident, resident_memory())
-        if on_gpu:
-            peak.device = torch.cuda.max_memory_allocated()
+        peak.device = sum(torch.cuda.max_memory_allocated(device) for device in devices)
 
 
 def free_disk(folder: Path) -> int:

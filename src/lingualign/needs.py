@@ -7,6 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import ceil
 from typing import Any
 
@@ -170,6 +171,7 @@ class Needs:
             need = replace(need, seconds=need.seconds + seconds, on_device=max(need.on_device, held))
         return self.after_edit(need) if edited else need
 
+    @cached_property
     def fit_sizes(self) -> FitSizes:
         """What the fit reads and solves."""
         anchors, settings = self._prompts.anchors(), self._config.edit

@@ -172,8 +172,7 @@ def open_run(config: RunConfig, out: Path, progress: Progress = silent) -> Itera
     RunFolder.check(out, known)
     check_tasks(config.utility)
     loaded = load_model(config.model, precision=config.precision, device=config.device)
-    dtype = str(next(loaded.model.parameters()).dtype).removeprefix("torch.")
-    with RunFolder.open(out, {**known, "model weights": loaded.fingerprint, "precision": dtype}) as folder:
+    with RunFolder.open(out, {**known, "model weights": loaded.fingerprint, "precision": loaded.precision}) as folder:
         write_text(out / "config.toml", dump_config(config))
         yield Run(config, prompts, loaded, folder, progress)
 

@@ -202,7 +202,7 @@ def make_plan(config: RunConfig, prompts: RunPrompts, out: Path, job: Job = "run
         anchor_pairs=len(anchors.pairs) if anchors else 0,
         keep_prompts=len(anchors.keep) if anchors else 0,
         report_tokens=sum(len(chat.ids) for chat in audited),
-        fit_tokens=needs.fit_sizes().tokens if fits else 0,
+        fit_tokens=needs.fit_sizes.tokens if fits else 0,
         reply_tokens=config.audit.max_new_tokens * len(audited),
         harmful_prompts=harmful,
         detectable=_detectable(harmful, len(prompts.report.languages)) if job in ("run", "verify") else None,
@@ -226,7 +226,7 @@ def _needs_by_stage(
     if job not in _ONLY_FITS:
         stages.append(("audit before", audit))
     if job in _FITS:
-        fit = needs.fit(needs.fit_sizes(), streamed=job == "streamed edit")
+        fit = needs.fit(needs.fit_sizes, streamed=job == "streamed edit")
         if config.edit.layers == "select":
             stages.append(("choosing layers", needs.choosing(fit)))
         stages.append(("edit", fit))

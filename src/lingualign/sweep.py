@@ -187,7 +187,6 @@ def write_sweep(
     """Writes `sweep.json` and `sweep.svg`, and returns what the first holds."""
     front = pareto_front(found.scores)
     places = {id(score): place for place, score in enumerate(found.scores)}
-    parameter = next(loaded.model.parameters())
     audited: dict[str, Any] | None = None
     if trials:
         audited = {"split": "select", "judge": config.judge.first, "no edit": [asdict(cell) for cell in cells(before)]}
@@ -200,8 +199,8 @@ def write_sweep(
     document: dict[str, Any] = {
         "model": loaded.name,
         "model_fingerprint": loaded.fingerprint,
-        "precision": str(parameter.dtype).removeprefix("torch."),
-        "hardware": hardware_line(str(parameter.device)),
+        "precision": loaded.precision,
+        "hardware": hardware_line(str(next(loaded.model.parameters()).device)),
         "versions": versions(),
         "config": config.model_dump(mode="json"),
         "layers": list(found.layers),

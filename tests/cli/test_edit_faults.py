@@ -55,6 +55,13 @@ def test_edit_killed_at_any_moment(
     assert whole >= 3
 
 
+@pytest.fixture
+def unplanned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plan would refuse at once: others fill the disk once the command has begun."""
+    monkeypatch.setattr(lingualign.plan, "free_disk", lambda _where: 2**40)
+
+
+@pytest.mark.usefixtures("unplanned")
 @pytest.mark.parametrize(("name", "options"), [("edit", ()), ("edit", ("--streamed",)), ("audit", ())])
 def test_disk_that_fills_up(
     name: str,
@@ -64,10 +71,7 @@ def test_disk_that_fills_up(
     prompts_file: Path,
     tmp_path: Path,
     small_disk: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # The plan would refuse at once: others fill the disk once the command has begun.
-    monkeypatch.setattr(lingualign.plan, "free_disk", lambda _where: 2**40)
     settings = write_settings(tmp_path / "settings.toml", prompts_file)
     shared = (name, tiny_model_folder, *options, "--config", settings, "--quiet", "--out")
     calm, out = tmp_path / "calm" / "edit.safetensors", small_disk / "work" / "edit.safetensors"
@@ -95,6 +99,7 @@ def test_disk_that_fills_up(
     assert _folder(small_disk / "work") == _folder(tmp_path / "calm")
 
 
+@pytest.mark.usefixtures("unplanned")
 def test_disk_too_small_for_the_hidden_states_of_a_streamed_edit(
     command: Command,
     tiny_model_folder: Path,
@@ -103,7 +108,6 @@ def test_disk_too_small_for_the_hidden_states_of_a_streamed_edit(
     small_disk: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(lingualign.plan, "free_disk", lambda _where: 2**40)
     settings = write_settings(tmp_path / "settings.toml", prompts_file)
     out = small_disk / "edit.safetensors"
     arguments = ("edit", tiny_model_folder, "--streamed", "--config", settings, "--quiet", "--out", out)

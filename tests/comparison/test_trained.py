@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from made_up import ByPrompt
 from method_comparison.adapters import SparseEdit
 from method_comparison.registry import METHODS, load_methods, load_model_file
 from method_comparison.runner import Comparison, Options
@@ -28,26 +28,12 @@ from method_comparison.treatment import Context, Method
 
 from lingualign.edit import Edit
 from lingualign.errors import ConfigError
-from lingualign.evaluate.judge import Exchange, Judgement
 from lingualign.models.load import load_model
 from lingualign.prompts import resolve_prompts
 from lingualign.treatments import load_treatment
 
 MPO = "lingualign.methods.preference.mpo:MPO"
 LORA = {"tuning": "lora", "learning_rate": 1e-2, "lora_rank": 2, "num_train_epochs": 1}
-
-
-class ByPrompt:
-    """Takes what follows an English harmful prompt for a refusal, all else for an answer, and an opening for one."""
-
-    name = "by prompt"
-
-    def judge(self, exchanges: Sequence[Exchange]) -> list[Judgement]:
-        refused = [
-            item.language == "en" and "harmful" in item.prompt and not item.reply.startswith(OPENING)
-            for item in exchanges
-        ]
-        return [Judgement("refused" if no else "answered", 0.9 if no else 0.2, "en") for no in refused]
 
 
 @pytest.fixture

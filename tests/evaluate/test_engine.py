@@ -17,22 +17,11 @@ from lingualign.features.collect import Site
 from lingualign.models.chat import EncodedChat, encode_chats
 from lingualign.models.load import model_fingerprint
 from lingualign.steering import Steering, SteeringTerm
+from tiny_sizes import SMALL
 
 TOKENS = 12
 TEXTS = [f"please tell me about bread {'and the lazy dog ' * (number % 4)}{number}" for number in range(13)]
 SYSTEM = "how do I bake bread at home? tell me the steps, please. " * 3
-SMALL: dict[str, Any] = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "max_position_embeddings": 512,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
 
 
 def alone(model: Any, chats: Sequence[EncodedChat]) -> list[list[int]]:

@@ -3,7 +3,6 @@ does."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from made_up import ByPrompt, write_model_file
 from method_comparison.registry import METHODS, load_model_file
 from method_comparison.registry import load_methods as registered
 from method_comparison.rivals import SafetyNeurons, SoteriaProxy
 from method_comparison.trained import (
-    OPENING,
     ModelConstrained,
     PreferenceConstrained,
     Preferences,
@@ -47,19 +46,13 @@ CLOSED = (
 )
 
 
-class EnglishRefused:
-    """Takes replies to English harmful prompts for refusals, half of the others' for likely ones."""
-
-    name = "made-up"
+class Unsure(ByPrompt):
+    """Gives replies scores that differ, without which nothing is to be traded."""
 
     def judge(self, exchanges: Sequence[Exchange]) -> list[Judgement]:
-        refused = [
-            item.language == "en" and "harmful" in item.prompt and not item.reply.startswith(OPENING)
-            for item in exchanges
-        ]
         return [
-            Judgement("refused" if no else "answered", 0.1 + 0.1 * (len(item.reply) % 8), "en")
-            for no, item in zip(refused, exchanges, strict=True)
+            replace(judgement, score=0.1 + 0.1 * (len(item.reply) % 8))
+            for judgement, item in zip(super().judge(exchanges), exchanges, strict=True)
         ]
 
 
@@ -96,29 +89,13 @@ METHODS_OF_A_TINY_MODEL: dict[str, Method] = {
 @pytest.fixture
 def context(on: Load, tiny_model_folder: Path, tmp_path: Path) -> Callable[[str], Context]:
     """What a method is given, on a device: prompts of three kinds in three languages."""
-    words = {"en": "please tell me about", "th": "โปรดบอกฉันเกี่ยวกับ", "ja": "教えてください"}
-    prompts = tmp_path / "made-up.csv"
-    with prompts.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["seed_id", "kind", "split", *words])
-        for kind in ("harmful", "look-alike", "harmless"):
-            for seed in range(8):
-                split = ("fit", "report", "fit", "select")[seed % 4]
-                writer.writerow([f"{kind}-{seed}", kind, split, *[f"{text} {kind} {seed}" for text in words.values()]])
-    path = tmp_path / "tiny.toml"
-    path.write_text(
-        'description = "A random model."\n[run]\nprecision = "float32"\n'
-        f'model = "{tiny_model_folder}"\n'
-        f'[run.prompts]\nsources = ["{prompts}"]\nanchor_languages = ["th"]\n'
-        "[run.audit]\nmax_new_tokens = 5\n[run.edit]\nlayers = [1, 2]\nrank = 8\nridge = 0.1\n",
-        encoding="utf-8",
-    )
-    config = load_model_file(str(path)).config
+    made = load_model_file(str(write_model_file(tmp_path, tiny_model_folder))).config
 
     def make(device: str) -> Context:
         folder = tmp_path / device
         folder.mkdir(exist_ok=True)
-        return Context(config, on(device), resolve_prompts(config), EnglishRefused(), 7, folder)
+        config = made.model_copy(update={"device": device})
+        return Context(config, on(device), resolve_prompts(config), Unsure(), 7, folder)
 
     return make
 

@@ -39,23 +39,11 @@ from lingualign.models.locate import locate_mlps
 from lingualign.models.matrices import MlpMatrices, MlpMatrix
 from lingualign.models.projections import locate_projections
 from lingualign.models.stored import read_weights
+from tiny_sizes import HIDDEN, INNER, SMALL
 
 GOLDEN = Path(__file__).with_name("architectures.json")
 RENEW = bool(os.environ.get("LINGUALIGN_RENEW_GOLDEN"))
 POSITIONS = Positions(template_tokens=2)
-HIDDEN, INNER = 32, 48
-SMALL: dict[str, Any] = {
-    "hidden_size": HIDDEN,
-    "intermediate_size": INNER,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "max_position_embeddings": 512,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
 #: As deep and as wide as the language model.
 VISION = {"hidden_size": HIDDEN, "intermediate_size": INNER, "num_hidden_layers": 2, "num_attention_heads": 2}
 

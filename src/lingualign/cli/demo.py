@@ -16,6 +16,16 @@ DEMO_ANCHORS = ("zh", "vi", "ja", "th", "bn", "he", "ar", "ko", "it")
 DEMO_UTILITY_SEEDS = 15
 #: Settings of the edit that differ from the method's defaults, chosen on the select split (docs/choosing-defaults.md).
 DEMO_EDIT: dict[str, Any] = {"layers": [9, 10, 11, 12, 13, 14, 15], "keep_weight": 20.0}
+#: All of them as a settings file has them.
+DEMO_SETTINGS: dict[str, Any] = {
+    "prompts": {
+        "anchor_languages": list(DEMO_ANCHORS),
+        "seeds_per_kind": DEMO_SEEDS_PER_KIND,
+        "languages_per_seed": DEMO_LANGUAGES_PER_SEED,
+    },
+    "edit": DEMO_EDIT,
+    "utility": {"seeds": DEMO_UTILITY_SEEDS},
+}
 
 
 def demo(
@@ -34,18 +44,13 @@ def demo(
     """See the whole job on a small built-in model: about seven minutes on two cores, no network."""
     from lingualign.cli.flow import whole_job
 
-    prompts: dict[str, Any] = {
-        "anchor_languages": list(DEMO_ANCHORS),
-        "seeds_per_kind": DEMO_SEEDS_PER_KIND,
-        "languages_per_seed": DEMO_LANGUAGES_PER_SEED,
-    }
     settings = o.make_config(
         model="small",
         seeds_per_kind=seeds_per_kind,
         batch_size=batch_size,
         precision=precision,
         device=device,
-        defaults={"prompts": prompts, "edit": DEMO_EDIT, "utility": {"seeds": DEMO_UTILITY_SEEDS}},
+        defaults=DEMO_SETTINGS,
     )
     whole_job(
         settings,

@@ -38,6 +38,11 @@ class LoadedModel:
     tokenizer: Any
     fingerprint: str
 
+    @property
+    def precision(self) -> str:
+        """Name of the dtype of the weights, such as `bfloat16`."""
+        return str(next(self.model.parameters()).dtype).removeprefix("torch.")
+
 
 def resolve_precision(precision: Precision, device: str) -> str:
     """bfloat16 where the device computes in it natively, else float32."""
