@@ -45,7 +45,8 @@ class CostBenchmark:
         ratios: its figures with targets, from its result.
         quick: arguments that make it short.
         on_gpu: whether it has a GPU variant (`--device`).
-        model: `any` for a model that `--model` chooses, `streamed` for a checkpoint folder as its first argument.
+        model: `any` for a model that `--model` chooses, or a shape of make_shaped_model.py: its first argument is the
+            folder of such a checkpoint.
         data: whether it takes `--data`.
     """
 
@@ -84,10 +85,16 @@ def _export_cost(found: Result) -> list[Ratio]:
 
 
 def _streamed_edit(found: Result) -> list[Ratio]:
+    resident = max(run["resident_peak_bytes"] for run in found["runs"] if run["side"] == "edit")
     return [
-        Ratio("streamed edit / reading and passing the same blocks", found["time_ratio"]),
+        Ratio("streamed edit / reading and passing the same blocks", found["time_ratio"], 1.3),
         Ratio("peak memory without hidden states / largest block", found["memory_in_blocks"], 1.3),
+        Ratio("peak of the whole process, GB", resident / 1e9, 3.0),
     ]
+
+
+def _streamed_parity(found: Result) -> list[Ratio]:
+    return [Ratio("largest difference of a matrix's change, relative", max(found["distance"].values()), 1e-5)]
 
 
 def _generation(found: Result) -> list[Ratio]:
@@ -153,7 +160,14 @@ COSTS: tuple[CostBenchmark, ...] = (
         "An edit of a streamed model beyond reading its blocks and passing the same chats.",
         _streamed_edit,
         quick=("--repeats", "1", "--anchors", "8"),
-        model="streamed",
+        model="8b",
+    ),
+    CostBenchmark(
+        "streamed_parity",
+        "The edit of a streamed model beside that of the same model in memory.",
+        _streamed_parity,
+        quick=("--anchors", "8"),
+        model="1b",
     ),
     CostBenchmark(
         "generation",

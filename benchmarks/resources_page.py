@@ -13,6 +13,7 @@ from typing import Any
 
 from cost_benchmarks import COSTS, CostBenchmark, Ratio, Result
 from results_file import RESULTS
+from shapes import SHAPES
 
 PAGE = Path(__file__).parents[1] / "docs" / "resources.md"
 MISSING = "-"
@@ -70,13 +71,21 @@ def _streamed_edit(found: Result) -> list[str]:
             side,
             seconds(min(run["seconds"] for run in runs if run["side"] == side)),
             size(max(run["peak_bytes"] for run in runs if run["side"] == side)),
+            size(max(run["resident_peak_bytes"] for run in runs if run["side"] == side)),
             max(run["block_loads"] for run in runs if run["side"] == side),
         )
         for side in ("pass", "edit")
     ]
     blocks = f"{found['model']['num_hidden_layers']} blocks, the largest {size(runs[0]['block_bytes'])}"
     about = f"{blocks}; layers {', '.join(map(str, found['layers']))}; hidden states {size(runs[0]['hidden_bytes'])}."
-    return [about, table(("side", "fastest", "peak memory", "blocks read"), rows)]
+    return [about, table(("side", "fastest", "peak memory of the model", "of the process", "blocks read"), rows)]
+
+
+def _streamed_parity(found: Result) -> list[str]:
+    rows = [(f"`{name}`", f"{value:.1e}") for name, value in found["distance"].items()]
+    smallest = f"changes of Frobenius norm {found['smallest_norm']:.3g} or more"
+    about = f"{found['anchors']} pairs, {found['precision']}; {smallest}."
+    return [about, table(("matrix", "‖streamed − in memory‖ / ‖in memory‖"), rows)]
 
 
 def _generation(found: Result) -> list[str]:
@@ -134,6 +143,7 @@ TABLES: dict[str, Callable[[Result], list[str]]] = {
     "edit_cost": _edit_cost,
     "export_cost": _export_cost,
     "streamed_edit": _streamed_edit,
+    "streamed_parity": _streamed_parity,
     "generation": _generation,
     "sweep": _sweep,
     "cost_growth": _cost_growth,
@@ -191,7 +201,7 @@ def _section(benchmark: CostBenchmark, devices: Sequence[Device]) -> list[str]:
 
 
 def _command(benchmark: CostBenchmark, device: str) -> str:
-    arguments = {"streamed": " FOLDER", "any": "", None: ""}[benchmark.model]
+    arguments = " FOLDER" if benchmark.model in SHAPES else ""
     return f"`python benchmarks/{benchmark.name}.py{arguments}{'' if device == 'CPU' else ' --device cuda'}`"
 
 

@@ -1,12 +1,12 @@
 """Runs the cost benchmarks in turn, each in a process of its own, and prints their ratios beside the targets.
 
     python benchmarks/run_all.py [--only edit_cost,generation] [--device cuda] [--model small] [--quick] [--again]
-        [--page] [--work FOLDER] [--shape 8b] [--data ../shared/data] [--results FOLDER]
+        [--page] [--work FOLDER] [--data ../shared/data] [--results FOLDER]
 
 A benchmark whose result is there is not run again unless `--again` says so; one that fails is left out, with one line.
 `--model` takes what `load_model` takes, or a shape of make_shaped_model.py (`1b`), which is written to the work folder;
-there, too, lies the checkpoint of `--shape` that is streamed (16 GB for 8b). Both stay for the next call where `--work`
-is given. Quick results are to see that everything works: they go to the work folder, not to results/.
+there, too, lie the checkpoints that are streamed (16 GB for 8b). They stay for the next call where `--work` is given.
+Quick results are to see that everything works: they go to the work folder, not to results/.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def shaped_model(shape: str, work: Path) -> Path:
 def arguments(benchmark: CostBenchmark, options: argparse.Namespace, work: Path) -> list[str]:
     """What the benchmark is called with, its result file apart."""
     given: list[str] = []
-    if benchmark.model == "streamed":
-        given.append(str(shaped_model("tiny" if options.quick else options.shape, work)))
+    if benchmark.model in SHAPES:
+        given.append(str(shaped_model("tiny" if options.quick else benchmark.model, work)))
         if options.quick:
             given += ["--layers", "1,2"]
     elif benchmark.model == "any":
@@ -88,7 +88,6 @@ def main() -> None:
     parser.add_argument("--only", help=f"some of {', '.join(known)}")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--model", default="small")
-    parser.add_argument("--shape", default="8b", choices=SHAPES)
     parser.add_argument("--data")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--again", action="store_true")

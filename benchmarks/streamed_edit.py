@@ -3,6 +3,7 @@
 Each side runs in a process of its own, in turns: `pass` takes the chats of the edit through the blocks down to the last
 edited one with the same loader, `edit` fits and saves the edit. Memory is the peak of the process less what it had
 before the model was loaded, on Linux; with a GPU, the peak of what torch has on it, where no hidden states are kept.
+The whole process's peak in main memory stands beside it.
 
 python benchmarks/streamed_edit.py FOLDER [--layers 12,16,20] [--anchors 64] [--device cpu] [--repeats 2] [--out FILE]
 """
@@ -67,6 +68,7 @@ def measure(side: str, folder: Path, layers: tuple[int, ...], anchors: Anchors, 
         "seconds": clock(device) - start,
         "seconds_loading": loading,
         "peak_bytes": _peak(device, before),
+        "resident_peak_bytes": memory("VmHWM"),
         "block_loads": sum(weights.loads.values()),
         **_sizes(loaded, weights, anchors),
     }
