@@ -55,7 +55,7 @@ class CostBenchmark:
     ratios: Callable[[Result], list[Ratio]]
     quick: tuple[str, ...] = ()
     on_gpu: bool = True
-    model: str | None = "any"
+    model: str = "any"
     data: bool = False
 
     @property
@@ -74,14 +74,19 @@ def _edit_cost(found: Result) -> list[Ratio]:
 
 
 def _export_cost(found: Result) -> list[Ratio]:
-    peak = found["peak_resident_bytes"]
-    above = (peak["export"] - peak["python, torch"]) / found["tensor_bytes"]
-    without_start = "cp, start of Python with torch left out"
-    return [
-        Ratio("export / cp", statistics.median(found["ratio_to"]["cp"]), 1.2),
-        Ratio("the same, start of Python with torch left out", statistics.median(found["ratio_to"][without_start])),
-        Ratio("memory above Python with torch / largest tensor", above, 1.0),
-    ]
+    ratios = []
+    for name, figures in found["checkpoints"].items():
+        of = f"{name}, {figures['bytes'] / 1e9:.1f} GB"
+        ratio, peak = figures["ratio_to"], figures["peak_resident_bytes"]
+        above = (peak["export"] - peak["python, torch"]) / figures["tensor_bytes"]
+        without_start = statistics.median(ratio["cp, start of Python with torch left out"])
+        ratios += [
+            Ratio(f"{of}: export / cp", statistics.median(ratio["cp"]), 1.2),
+            Ratio(f"{of}: the same, start of Python with torch left out", without_start),
+            Ratio(f"{of}: peak of the whole process, GB", peak["export"] / 1e9, 1.0),
+            Ratio(f"{of}: memory above Python with torch / largest changed tensor", above, 1.0),
+        ]
+    return ratios
 
 
 def _streamed_edit(found: Result) -> list[Ratio]:
@@ -153,20 +158,20 @@ COSTS: tuple[CostBenchmark, ...] = (
         _export_cost,
         quick=("--rounds", "2", "--gigabytes", "0.5"),
         on_gpu=False,
-        model=None,
+        model="8b",
     ),
     CostBenchmark(
         "streamed_edit",
         "An edit of a streamed model beyond reading its blocks and passing the same chats.",
         _streamed_edit,
-        quick=("--repeats", "1", "--anchors", "8"),
+        quick=("--repeats", "1", "--anchors", "8", "--layers", "1,2"),
         model="8b",
     ),
     CostBenchmark(
         "streamed_parity",
         "The edit of a streamed model beside that of the same model in memory.",
         _streamed_parity,
-        quick=("--anchors", "8"),
+        quick=("--anchors", "8", "--layers", "1,2"),
         model="1b",
     ),
     CostBenchmark(

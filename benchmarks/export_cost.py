@@ -1,10 +1,11 @@
 """Seconds, processor seconds and memory of an export beside `cp` of the same checkpoint: A B C A B C …, each a process
 of its own.
 
-python benchmarks/export_cost.py [--gigabytes 2] [--rounds 5] [--folder DIR] [--out FILE]
+python benchmarks/export_cost.py [FOLDER] [--gigabytes 2] [--rounds 5] [--work DIR] [--out FILE]
 
-The checkpoint is random: bfloat16 matrices of 4096 x 14336 in shards of at most 1 GB, of which the edit changes every
-eighth. It is in the cache of the file system from the start, and neither `cp` nor the export waits for the disk. An
+Of a random checkpoint that the system's cache of files holds, so that neither `cp` nor the export waits for the disk:
+bfloat16 matrices of 4096 x 14336 in shards of at most 1 GB, of which the edit changes every eighth. And of the
+checkpoint in FOLDER, such as make_shaped_model.py's 8b, of which it changes `down_proj` in six blocks in the middle. An
 export works in two threads; its processor seconds, unlike its seconds, hardly depend on what else the machine does.
 """
 
@@ -21,39 +22,65 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from results_file import result_file
 
 COLUMNS, ROWS, RANK = 14336, 4096, 64
-SHARD_BYTES, EVERY = 10**9, 8
+SHARD_BYTES, EVERY, BLOCKS = 10**9, 8, 6
 
 
-def write_checkpoint(folder: Path, edit_file: Path, size: int) -> None:
-    """A checkpoint of about `size` bytes, and an edit of some of its matrices."""
+def write_checkpoint(folder: Path, size: int) -> None:
+    """A checkpoint of about `size` bytes."""
     import torch
     from safetensors.torch import save_file
-
-    from lingualign.edit import Edit, LowRankDelta, tensor_fingerprint
 
     folder.mkdir()
     count = max(1, size // (2 * ROWS * COLUMNS))
     per_shard = max(1, SHARD_BYTES // (2 * ROWS * COLUMNS))
     shards = -(-count // per_shard)
-    places, deltas, base = {}, {}, {}
+    places = {}
     for shard in range(shards):
         file = f"model-{shard + 1:05d}-of-{shards:05d}.safetensors"
-        tensors = {}
-        for block in range(shard * per_shard, min(count, (shard + 1) * per_shard)):
-            name = f"model.layers.{block}.mlp.down_proj.weight"
-            tensors[name] = torch.randn(ROWS, COLUMNS, dtype=torch.bfloat16)
-            if block % EVERY == 0:
-                deltas[name] = LowRankDelta(torch.randn(ROWS, RANK), torch.randn(COLUMNS, RANK), (ROWS, COLUMNS))
-                base[name] = tensor_fingerprint(tensors[name])
+        tensors = {
+            f"model.layers.{block}.mlp.down_proj.weight": torch.randn(ROWS, COLUMNS, dtype=torch.bfloat16)
+            for block in range(shard * per_shard, min(count, (shard + 1) * per_shard))
+        }
         save_file(tensors, folder / file)
         places.update(dict.fromkeys(tensors, file))
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
     (folder / "config.json").write_text('{"model_type": "llama"}')
-    Edit(deltas, base, {"method": "benchmark"}).save(edit_file)
+
+
+def write_edit(folder: Path, file: Path, every: int | None) -> None:
+    """An edit of rank 64 of a checkpoint's `down_proj`: of each `every`-th, or of those of six blocks in the middle."""
+    import torch
+    from safetensors import safe_open
+
+    from lingualign.edit import Edit, LowRankDelta, tensor_fingerprint
+
+    places = json.loads((folder / "model.safetensors.index.json").read_text(encoding="utf-8"))["weight_map"]
+    names = [name for name in places if name.endswith("mlp.down_proj.weight")]
+    names.sort(key=lambda name: int(name.split(".")[2]))
+    first = max(0, (len(names) - BLOCKS) // 2)
+    deltas, base = {}, {}
+    for name in names[::every] if every else names[first : first + BLOCKS]:
+        with safe_open(folder / places[name], framework="pt") as handle:
+            weight = handle.get_tensor(name)
+        rows, columns = weight.shape
+        rank = min(RANK, rows, columns)
+        deltas[name] = LowRankDelta(torch.randn(rows, rank), torch.randn(columns, rank), (rows, columns))
+        base[name] = tensor_fingerprint(weight)
+    Edit(deltas, base, {"method": "benchmark"}).save(file)
+
+
+def elsewhere(function: Any, *arguments: Any) -> None:
+    """A call in a process of its own, which keeps this one small."""
+    process = multiprocessing.get_context("spawn").Process(target=function, args=arguments)
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise SystemExit(f"{function.__name__} ended with {process.exitcode}")
 
 
 def measure(command: list[str], out: Path) -> tuple[float, float, int]:
@@ -72,38 +99,21 @@ def measure(command: list[str], out: Path) -> tuple[float, float, int]:
     return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--gigabytes", type=float, default=2.0)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--folder", type=Path, help="where the checkpoint is written; a temporary folder by default")
-    parser.add_argument("--out", type=Path, default=result_file("export-cost", "cpu"))
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=options.folder) as temporary:
-        folder = Path(temporary)
-        source, edit_file, out = folder / "source", folder / "edit.safetensors", folder / "out"
-        size = int(options.gigabytes * 1e9)
-        writer = multiprocessing.get_context("spawn").Process(target=write_checkpoint, args=(source, edit_file, size))
-        writer.start()
-        writer.join()
-        os.sync()
-        lingualign = [sys.executable, "-m", "lingualign"]
-        arms = {
-            "cp": ["cp", "-r", "--reflink=never", str(source), str(out)],
-            "cp --reflink=auto": ["cp", "-r", "--reflink=auto", str(source), str(out)],
-            "python, torch": [sys.executable, "-c", f"import torch, pathlib; pathlib.Path({str(out)!r}).mkdir()"],
-            "export": [*lingualign, "export", str(source), str(edit_file), "--out", str(out), "--quiet"],
-        }
-        measured: dict[str, list[tuple[float, float, int]]] = {name: [] for name in arms}
-        for _ in range(options.rounds):
-            for name, command in arms.items():
-                measured[name].append(measure(command, out))
-        size = sum(file.stat().st_size for file in source.iterdir())
-    from lingualign.hardware import hardware_line, versions
-    from lingualign.runs import write_json
-
+def measure_export(source: Path, edit_file: Path, out: Path, rounds: int) -> dict[str, Any]:
+    """All arms in turns, and their ratios."""
+    export = [sys.executable, "-m", "lingualign", "export", str(source), str(edit_file), "--out", str(out), "--quiet"]
+    arms = {
+        "cp": ["cp", "-r", "--reflink=never", str(source), str(out)],
+        "cp --reflink=auto": ["cp", "-r", "--reflink=auto", str(source), str(out)],
+        "python, torch": [sys.executable, "-c", f"import torch, pathlib; pathlib.Path({str(out)!r}).mkdir()"],
+        "export": export,
+    }
+    measured: dict[str, list[tuple[float, float, int]]] = {name: [] for name in arms}
+    for _ in range(rounds):
+        for name, command in arms.items():
+            measured[name].append(measure(command, out))
+            print(f"{name}: {measured[name][-1][0]:.2f} s", flush=True)
     seconds = {name: [round(value, 3) for value, _, _ in found] for name, found in measured.items()}
-    processor = {name: [round(value, 3) for _, value, _ in found] for name, found in measured.items()}
     ratios = {
         name: [round(export / floor, 3) for export, floor in zip(seconds["export"], seconds[name], strict=True)]
         for name in arms
@@ -114,35 +124,55 @@ def main() -> None:
         round((export - start) / floor, 3)
         for export, start, floor in zip(seconds["export"], seconds["python, torch"], seconds["cp"], strict=True)
     ]
-    peak = {name: max(memory for _, _, memory in found) for name, found in measured.items()}
-    tensor = 2 * ROWS * COLUMNS
-    line = hardware_line("cpu")
-    print(f"{size / 1e9:.2f} GB, one tensor {tensor / 1e6:.0f} MB, {options.rounds} rounds; {line}")
-    for name, values in seconds.items():
-        used = statistics.median(processor[name])
-        print(
-            f"{name}: median {statistics.median(values):.2f} s, {values}; processor {used:.2f} s; "
-            f"peak {peak[name] / 1e6:.0f} MB"
-        )
-    for name, values in ratios.items():
-        print(f"export / {name}: median {statistics.median(values):.2f}, {values}")
-    above = peak["export"] - peak["python, torch"]
-    print(f"export above Python with torch: {above / 1e6:.0f} MB, {above / tensor:.2f} tensors")
-    write_json(
-        options.out,
-        {
-            "bytes": size,
-            "tensor_bytes": tensor,
-            "tensors_changed_of_each": EVERY,
-            "seconds": seconds,
-            "processor_seconds": processor,
-            "ratio_to": ratios,
-            "peak_resident_bytes": peak,
-            "hardware": line,
-            "versions": versions(),
-        },
-    )
-    print(f"written to {options.out}")
+    return {
+        "bytes": sum(file.stat().st_size for file in source.iterdir()),
+        "seconds": seconds,
+        "processor_seconds": {name: [round(value, 3) for _, value, _ in found] for name, found in measured.items()},
+        "ratio_to": ratios,
+        "peak_resident_bytes": {name: max(memory for _, _, memory in found) for name, found in measured.items()},
+    }
+
+
+def changed(edit_file: Path) -> dict[str, int]:
+    """How many tensors an edit changes, and the bytes of the largest in two bytes a value."""
+    from lingualign.edit import Edit
+
+    shapes = [delta.shape for delta in Edit.load(edit_file).deltas.values()]
+    return {"tensors_changed": len(shapes), "tensor_bytes": max(2 * rows * columns for rows, columns in shapes)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", help="a checkpoint in several safetensors files")
+    parser.add_argument("--gigabytes", type=float, default=2.0)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--work", type=Path, help="where copies are written; a temporary folder by default")
+    parser.add_argument("--out", type=Path, default=result_file("export-cost", "cpu"))
+    options = parser.parse_args()
+    found: dict[str, dict[str, Any]] = {}
+    edits = {}
+    with tempfile.TemporaryDirectory(dir=options.work) as temporary:
+        work = Path(temporary)
+        random = work / "random"
+        elsewhere(write_checkpoint, random, int(options.gigabytes * 1e9))
+        os.sync()
+        sources = {"random": (random, EVERY)}
+        if options.folder:
+            sources[options.folder.name] = (options.folder, None)
+        for name, (source, every) in sources.items():
+            edits[name] = work / f"{name}.safetensors"
+            elsewhere(write_edit, source, edits[name], every)
+            found[name] = measure_export(source, edits[name], work / "out", options.rounds)
+        # This process has kept small until all is measured: it is the floor of its children's peaks.
+        for name, file in edits.items():
+            found[name] |= changed(file)
+    from lingualign.hardware import hardware_line, versions
+    from lingualign.runs import write_json
+
+    for name, figures in found.items():
+        ratios = {other: statistics.median(values) for other, values in figures["ratio_to"].items()}
+        print(f"{name}, {figures['bytes'] / 1e9:.2f} GB: " + ", ".join(f"{v:.2f} x {k}" for k, v in ratios.items()))
+    write_json(options.out, {"checkpoints": found, "hardware": hardware_line("cpu"), "versions": versions()})
 
 
 if __name__ == "__main__":

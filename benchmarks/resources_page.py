@@ -56,12 +56,16 @@ def _edit_cost(found: Result) -> list[str]:
 
 
 def _export_cost(found: Result) -> list[str]:
-    peak = found["peak_resident_bytes"]
-    rows = [
-        (f"`{name}`", seconds(statistics.median(value)), size(peak[name])) for name, value in found["seconds"].items()
-    ]
-    about = f"{size(found['bytes'])}; the largest tensor has {size(found['tensor_bytes'])}."
-    return [about, table(("process", "median", "peak memory"), rows)]
+    parts = []
+    for name, figures in found["checkpoints"].items():
+        peak = figures["peak_resident_bytes"]
+        rows = [
+            (f"`{process}`", seconds(statistics.median(value)), size(peak[process]))
+            for process, value in figures["seconds"].items()
+        ]
+        changed = f"{figures['tensors_changed']} changed tensors of at most {size(figures['tensor_bytes'])}"
+        parts += [f"`{name}`: {size(figures['bytes'])}; {changed}.", table(("process", "median", "peak memory"), rows)]
+    return parts
 
 
 def _streamed_edit(found: Result) -> list[str]:

@@ -39,9 +39,7 @@ def arguments(benchmark: CostBenchmark, options: argparse.Namespace, work: Path)
     given: list[str] = []
     if benchmark.model in SHAPES:
         given.append(str(shaped_model("tiny" if options.quick else benchmark.model, work)))
-        if options.quick:
-            given += ["--layers", "1,2"]
-    elif benchmark.model == "any":
+    else:
         model = shaped_model(options.model, work) if options.model in SHAPES else options.model
         given += ["--model", str(model)]
     if benchmark.on_gpu:

@@ -89,7 +89,7 @@ SECTIONS = (
     "Utility and damage",
     "Replies to harmless prompts",
     "Benchmarks",
-    "The edit",
+    "What was done to the model",
     "Example replies",
     "How to read this",
     "Judge, settings, versions, time",
@@ -178,7 +178,7 @@ def test_right_to_left_text_is_isolated_and_tagged(shown: str) -> None:
 
 def test_audit_alone(audit_only: ReportData) -> None:
     parsed = Page(render_report(audit_only))
-    expected = [name for name in SECTIONS if name not in {"Controls side by side", "The edit"}]
+    expected = [name for name in SECTIONS if name not in {"Controls side by side", "What was done to the model"}]
     assert parsed.headings() == ["Perplexity" if name == "Utility and damage" else name for name in expected]
     assert "Mean refusal of harmful prompts over 13 languages is " in parsed.text
     assert "Squares" not in parsed.text

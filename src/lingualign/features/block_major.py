@@ -79,21 +79,18 @@ class HiddenStates:
 
 def _mapped(folder: Path, size: int, dtype: torch.dtype) -> Tensor:
     """A flat tensor of `size` bytes in a file that is gone when the tensor is, or when the process is killed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(suffix=".hidden", dir=folder)
     try:
-        # All of its room now, where the system can: a mapped file that meets a full disk later kills the process.
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(handle, 0, size)
-        return torch.from_file(name, shared=True, size=size // dtype.itemsize, dtype=dtype)
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(suffix=".hidden", dir=folder) as file:
+            # All of its room now, where the system can: a mapped file that meets a full disk later kills the process.
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            return torch.from_file(file.name, shared=True, size=size // dtype.itemsize, dtype=dtype)
     except OSError as error:
         raise NotEnoughMemory(
             f"the hidden states of the anchors need {size / 1e9:.1f} GB on the disk of {folder} ({error.strerror}); "
             "free some, or fit on fewer prompts"
         ) from error
-    finally:
-        os.close(handle)
-        Path(name).unlink()
 
 
 class _Lane:

@@ -24,8 +24,8 @@ from lingualign.report.panels.panel import ABOUTS, About
 from lingualign.report.wording import clean, difference, difference_interval, interval, label, p_value, rate, shortened
 from lingualign.runs import write_text
 
-#: Name of the edit among the treatments.
-EDIT_ARM = "this edit"
+#: Name of the edit or steering among the treatments.
+EDIT_ARM = "this treatment"
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +230,7 @@ def _bounds(bounds: tuple[float, float]) -> str:
 
 def _arms(data: ReportData) -> list[tuple[Arm, Comparison]]:
     """The edit, then the controls, each compared with the unedited model."""
-    edit = Arm(EDIT_ARM, "The edit that this report is about.", data.after or ())
+    edit = Arm(EDIT_ARM, "What this report is about.", data.after or ())
     return [(arm, compare_arm(data.before, arm, reference=data.reference)) for arm in (edit, *data.controls)]
 
 
@@ -262,7 +262,7 @@ def _contents(data: ReportData) -> list[tuple[str, str]]:
         *about("behaviour"),
         ("refusal-language", "Language of refusals"),
         *about("utility"),
-        *([("edit", "The edit")] if data.edit_manifest is not None else []),
+        *([("edit", "What was done to the model")] if data.edit_manifest is not None else []),
         ("examples", "Example replies"),
         ("reading", "How to read this"),
         ("settings", "Judge, settings, versions, time"),
