@@ -107,12 +107,14 @@ def _generation(found: Result) -> list[Ratio]:
     targets = {"single": 5.0, "static": 1.3}
     return [
         Ratio(
-            f"{name} / engine, {found['replies_unlike_the_engine'][name]} replies differ",
+            f"{name} / engine, {limit['max_new_tokens']} tokens, {unlike[name]} replies differ",
             value,
             targets.get(name),
             True,
         )
-        for name, value in found["engine_is_faster_than"].items()
+        for limit in found["limits"]
+        for unlike in [limit["replies_unlike_the_engine"]]
+        for name, value in limit["engine_is_faster_than"].items()
     ]
 
 
@@ -178,7 +180,7 @@ COSTS: tuple[CostBenchmark, ...] = (
         "generation",
         "An audit's replies one at a time, in static batches and by the engine.",
         _generation,
-        quick=("--repeats", "1", "--seeds", "1"),
+        quick=("--repeats", "1", "--seeds", "1", "--max-new-tokens", "8,16"),
     ),
     CostBenchmark(
         "sweep",

@@ -93,16 +93,20 @@ def _streamed_parity(found: Result) -> list[str]:
 
 
 def _generation(found: Result) -> list[str]:
-    unlike = found["replies_unlike_the_engine"]
-    rows = [
-        (f"`{name}`", seconds(min(value)), f"{found['prompts'] / min(value):.1f}", unlike.get(name, MISSING))
-        for name, value in found["seconds"].items()
-    ]
-    about = (
-        f"{found['prompts']} prompts, {found['reply_tokens']:,} reply tokens, {found['precision']}, batches of "
-        f"{found['batch_size']}."
-    )
-    return [about, table(("side", "fastest", "prompts a second", "replies unlike the engine's"), rows)]
+    parts = []
+    for limit in found["limits"]:
+        unlike = limit["replies_unlike_the_engine"]
+        rows = [
+            (f"`{name}`", seconds(min(value)), f"{limit['prompts'] / min(value):.1f}", unlike.get(name, MISSING))
+            for name, value in limit["seconds"].items()
+        ]
+        cut = f"{limit['replies_cut_at_the_limit']} cut at {limit['max_new_tokens']}"
+        parts += [
+            f"{limit['prompts']} prompts, {limit['reply_tokens']:,} reply tokens, {cut}, {found['precision']}, batches "
+            f"of {found['batch_size']}.",
+            table(("side", "fastest", "prompts a second", "replies unlike the engine's"), rows),
+        ]
+    return parts
 
 
 def _sweep(found: Result) -> list[str]:
