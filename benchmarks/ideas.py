@@ -16,7 +16,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,34 +89,60 @@ def weakest_twice(anchors: Anchors) -> Anchors:
     return Anchors((*anchors.pairs, *again), anchors.keep, anchors.reference)
 
 
-#: Method, what differs from the demo's settings, what is done to the anchors, and in how many languages a seed is.
-Idea = tuple[type[SparseWeightEdit], dict[str, Any], Callable[[Anchors], Anchors] | None, int | None]
+def every(step: int) -> Callable[[Anchors], Anchors]:
+    """Keeps every `step`-th seed of each kind."""
+
+    def thinned(anchors: Anchors) -> Anchors:
+        prompts = (*(reference for reference, _ in anchors.pairs), *anchors.keep)
+        seeds = {kind: sorted({prompt.seed_id for prompt in prompts if prompt.kind == kind})[::step] for kind in KINDS}
+        pairs = tuple(pair for pair in anchors.pairs if pair[0].seed_id in seeds["harmful"])
+        keep = tuple(prompt for prompt in anchors.keep if prompt.seed_id in seeds[prompt.kind])
+        return Anchors(pairs, keep, anchors.reference)
+
+    return thinned
+
+
+@dataclass(frozen=True)
+class Idea:
+    """What differs from the demo's edit.
+
+    Attributes:
+        method: its class.
+        changes: settings.
+        prepare: what is done to the anchors.
+        languages_per_seed: in how many languages a seed is; None for all.
+    """
+
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    method: type[SparseWeightEdit] = SparseWeightEdit
+    prepare: Callable[[Anchors], Anchors] | None = None
+    languages_per_seed: int | None = DEMO_LANGUAGES_PER_SEED
+
+
 IDEAS: Mapping[str, Idea] = {
-    "the demo's": (SparseWeightEdit, {}, None, DEMO_LANGUAGES_PER_SEED),
-    "each seed in one language": (SparseWeightEdit, {}, None, 1),
-    "each seed in three languages": (SparseWeightEdit, {}, None, 3),
-    "each seed in all languages": (SparseWeightEdit, {}, None, None),
-    "mean shift": (MeanShift, {}, None, DEMO_LANGUAGES_PER_SEED),
-    "languages left alone": (LanguagesAlone, {}, None, DEMO_LANGUAGES_PER_SEED),
-    "eight leading differences": (LeadingDifferences, {}, None, DEMO_LANGUAGES_PER_SEED),
-    "weakest languages twice": (SparseWeightEdit, {}, weakest_twice, DEMO_LANGUAGES_PER_SEED),
-    "hard null space as well": (SparseWeightEdit, {"null_space": 0.01}, None, DEMO_LANGUAGES_PER_SEED),
-    "rank 16": (SparseWeightEdit, {"rank": 16}, None, DEMO_LANGUAGES_PER_SEED),
-    "no rank constraint": (SparseWeightEdit, {"rank": None}, None, DEMO_LANGUAGES_PER_SEED),
-    "prompt mean too": (
-        SparseWeightEdit,
-        {"positions": {"prompt_mean": True}},
-        None,
-        DEMO_LANGUAGES_PER_SEED,
-    ),
-    "blocks 5 to 15": (SparseWeightEdit, {"layers": list(range(5, 16))}, None, DEMO_LANGUAGES_PER_SEED),
-    "English harmful prompts count 30": (SparseWeightEdit, {"reference_weight": 30}, None, DEMO_LANGUAGES_PER_SEED),
-    "English harmful prompts count 90": (SparseWeightEdit, {"reference_weight": 90}, None, DEMO_LANGUAGES_PER_SEED),
-    "one language, counting 30": (SparseWeightEdit, {"reference_weight": 30}, None, 1),
-    "one language, look-alikes count 9": (SparseWeightEdit, {"look_alike_weight": 9}, None, 1),
-    "second round": (SecondRound, {}, None, DEMO_LANGUAGES_PER_SEED),
-    "strength 0.8": (SparseWeightEdit, {"strength": 0.8}, None, DEMO_LANGUAGES_PER_SEED),
-    "strength 1.25": (SparseWeightEdit, {"strength": 1.25}, None, DEMO_LANGUAGES_PER_SEED),
+    "the demo's": Idea(),
+    "each seed in one language": Idea(languages_per_seed=1),
+    "each seed in three languages": Idea(languages_per_seed=3),
+    "each seed in all languages": Idea(languages_per_seed=None),
+    "mean shift": Idea(method=MeanShift),
+    "languages left alone": Idea(method=LanguagesAlone),
+    "eight leading differences": Idea(method=LeadingDifferences),
+    "weakest languages twice": Idea(prepare=weakest_twice),
+    "hard null space as well": Idea({"null_space": 0.01}),
+    "rank 16": Idea({"rank": 16}),
+    "no rank constraint": Idea({"rank": None}),
+    "prompt mean too": Idea({"positions": {"prompt_mean": True}}),
+    "blocks 5 to 15": Idea({"layers": list(range(5, 16))}),
+    "English harmful prompts count 30": Idea({"reference_weight": 30}),
+    "English harmful prompts count 90": Idea({"reference_weight": 90}),
+    "one language, counting 30": Idea({"reference_weight": 30}, languages_per_seed=1),
+    "one language, look-alikes count 9": Idea({"look_alike_weight": 9}, languages_per_seed=1),
+    "one language, every second seed": Idea(prepare=every(2), languages_per_seed=1),
+    "one language, every fourth seed": Idea(prepare=every(4), languages_per_seed=1),
+    "one language, every eighth seed": Idea(prepare=every(8), languages_per_seed=1),
+    "second round": Idea(method=SecondRound),
+    "strength 0.8": Idea({"strength": 0.8}),
+    "strength 1.25": Idea({"strength": 1.25}),
 }
 COLUMNS = (
     "pairs",
@@ -131,13 +157,12 @@ COLUMNS = (
 
 def fitted(loaded: LoadedModel, fit: PromptSet, idea: Idea, work: Path) -> tuple[Edit, Anchors]:
     """The edit of an idea, and what it was fitted on."""
-    method, changes, prepare, languages_per_seed = idea
-    settings = EditSettings.model_validate({**DEMO_EDIT, **changes})
-    anchors = build_anchors(fit, "en", DEMO_ANCHORS, languages_per_seed=languages_per_seed)
-    if prepare is not None:
-        anchors = prepare(anchors)
+    settings = EditSettings.model_validate({**DEMO_EDIT, **idea.changes})
+    anchors = build_anchors(fit, "en", DEMO_ANCHORS, languages_per_seed=idea.languages_per_seed)
+    if idea.prepare is not None:
+        anchors = idea.prepare(anchors)
     replies = own_replies(loaded, anchors, settings.positions.reply_tokens, work)
-    made = method(**vars(settings.method()))
+    made = idea.method(**vars(settings.method()))
     edit = made.fit(loaded.model, loaded.tokenizer, anchors, fingerprint=loaded.fingerprint, replies=replies)
     return edit, anchors
 
