@@ -89,19 +89,6 @@ def weakest_twice(anchors: Anchors) -> Anchors:
     return Anchors((*anchors.pairs, *again), anchors.keep, anchors.reference)
 
 
-def every(step: int) -> Callable[[Anchors], Anchors]:
-    """Keeps every `step`-th seed of each kind."""
-
-    def thinned(anchors: Anchors) -> Anchors:
-        prompts = (*(reference for reference, _ in anchors.pairs), *anchors.keep)
-        seeds = {kind: sorted({prompt.seed_id for prompt in prompts if prompt.kind == kind})[::step] for kind in KINDS}
-        pairs = tuple(pair for pair in anchors.pairs if pair[0].seed_id in seeds["harmful"])
-        keep = tuple(prompt for prompt in anchors.keep if prompt.seed_id in seeds[prompt.kind])
-        return Anchors(pairs, keep, anchors.reference)
-
-    return thinned
-
-
 @dataclass(frozen=True)
 class Idea:
     """What differs from the demo's edit.
@@ -111,12 +98,14 @@ class Idea:
         changes: settings.
         prepare: what is done to the anchors.
         languages_per_seed: in how many languages a seed is; None for all.
+        every: which part of the seeds is fitted on: all, every second, ...
     """
 
     changes: Mapping[str, Any] = field(default_factory=dict)
     method: type[SparseWeightEdit] = SparseWeightEdit
     prepare: Callable[[Anchors], Anchors] | None = None
     languages_per_seed: int | None = DEMO_LANGUAGES_PER_SEED
+    every: int = 1
 
 
 IDEAS: Mapping[str, Idea] = {
@@ -137,9 +126,9 @@ IDEAS: Mapping[str, Idea] = {
     "English harmful prompts count 90": Idea({"reference_weight": 90}),
     "one language, counting 30": Idea({"reference_weight": 30}, languages_per_seed=1),
     "one language, look-alikes count 9": Idea({"look_alike_weight": 9}, languages_per_seed=1),
-    "one language, every second seed": Idea(prepare=every(2), languages_per_seed=1),
-    "one language, every fourth seed": Idea(prepare=every(4), languages_per_seed=1),
-    "one language, every eighth seed": Idea(prepare=every(8), languages_per_seed=1),
+    "one language, every second seed": Idea(languages_per_seed=1, every=2),
+    "one language, every fourth seed": Idea(languages_per_seed=1, every=4),
+    "one language, every eighth seed": Idea(languages_per_seed=1, every=8),
     "second round": Idea(method=SecondRound),
     "strength 0.8": Idea({"strength": 0.8}),
     "strength 1.25": Idea({"strength": 1.25}),
@@ -158,7 +147,7 @@ COLUMNS = (
 def fitted(loaded: LoadedModel, fit: PromptSet, idea: Idea, work: Path) -> tuple[Edit, Anchors]:
     """The edit of an idea, and what it was fitted on."""
     settings = EditSettings.model_validate({**DEMO_EDIT, **idea.changes})
-    anchors = build_anchors(fit, "en", DEMO_ANCHORS, languages_per_seed=idea.languages_per_seed)
+    anchors = build_anchors(fit.every(idea.every), "en", DEMO_ANCHORS, languages_per_seed=idea.languages_per_seed)
     if idea.prepare is not None:
         anchors = idea.prepare(anchors)
     replies = own_replies(loaded, anchors, settings.positions.reply_tokens, work)

@@ -31,6 +31,17 @@ of another; ratios tell more.
 """
 
 
+#: Why the costs grow as they do.
+_GROWTH = """
+Reading is linear in the chats' tokens and in the weights that they pass, which grow with the square of the width. With
+blocks it grows more slowly than their number: whatever is edited, all chats pass the blocks up to the last edited one;
+each edited block adds second moments and the rows that are read. Solving is linear in the edited blocks. With chats it
+grows more slowly, since only sums over rows do, and not the factorisations. With the width it grows between linearly
+and as its square here, where rows are fewer than activations (the dual form); the primal form's factorisations grow
+with the cube, and are used where rows are more.
+"""
+
+
 def table(head: Row, rows: Sequence[Row]) -> str:
     """A Markdown table; figures are right of the first column."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
@@ -125,7 +136,7 @@ def _cost_growth(found: Result) -> list[str]:
         for name, series in found["series"].items()
         for row in series
     ]
-    return [table(("what grows", "size", "chats", "reading", "solving"), rows)]
+    return [_GROWTH.strip(), table(("what grows", "size", "chats", "reading", "solving"), rows)]
 
 
 def _utility_cost(found: Result) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from lingualign.config import EditSettings, build_config
@@ -82,6 +83,29 @@ class SparseEdit(Method):
 
     def estimate(self, plan: Plan) -> float:
         return plan.seconds["edit"] + plan.seconds.get("choosing layers", 0.0)
+
+
+class SparseEditOfFewSeeds(SparseEdit):
+    """Sparse Weight Editing on a part of the fit split, to see how little is enough.
+
+    Args:
+        every: which seeds of each kind: every second, fourth, ...
+        languages_per_seed: in how many languages each is.
+        parameters: as for `SparseEdit`.
+    """
+
+    def __init__(self, every: int, languages_per_seed: int, **parameters: Any) -> None:
+        super().__init__(**parameters)
+        self.every = every
+        self.languages_per_seed = languages_per_seed
+
+    def fit(self, context: Context) -> Treatment:
+        fewer = context.prompts.fit.every(self.every)
+        prompts = replace(context.prompts, fit=fewer, languages_per_seed=self.languages_per_seed)
+        return super().fit(replace(context, prompts=prompts))
+
+    def estimate(self, plan: Plan) -> float:
+        return super().estimate(plan) / self.every
 
 
 class Anchored(Method):

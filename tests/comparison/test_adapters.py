@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from method_comparison.adapters import Anchored, SafePrompt, Sham, SparseEdit
+from method_comparison.adapters import Anchored, SafePrompt, Sham, SparseEdit, SparseEditOfFewSeeds
 from method_comparison.registry import load_model_file
 from method_comparison.treatment import Context, Method
 
@@ -62,6 +62,8 @@ def test_a_method_of_the_package_gets_what_it_takes(model_file: Path, tmp_path: 
     assert by_path.manifest["layers"] == [3]
     assert by_path.manifest["settings"]["seed"] == 7
     assert by_path.fingerprint == fitted(SparseEdit(**settings, layers=[3])).fingerprint
+    few = fitted(SparseEditOfFewSeeds(every=2, languages_per_seed=1, **settings, layers=[3]))
+    assert few.manifest["anchor_pairs"] == -(-len(prompts.fit.seeds("harmful")) // 2)
     early = fitted(Anchored(path, **settings, layers=[0], positions={"template_tokens": 1, "reply_tokens": 0}))
     assert early.manifest["layers"] == [0]
     assert early.manifest["settings"]["positions"]["template_tokens"] == 1

@@ -49,6 +49,13 @@ def test_limited_takes_the_first_seeds_in_every_language(prompts: PromptSet) -> 
     assert prompts.limited(None) is prompts
 
 
+def test_every_second_seed_is_that_in_every_language(prompts: PromptSet) -> None:
+    some = prompts.every(2)
+    assert some.seeds("harmful") == some.seeds("harmless") == ("b", "c")
+    assert len(some) == 8
+    assert list(prompts.every(1)) == list(prompts)
+
+
 def test_pairs_follow_the_reference_order(prompts: PromptSet) -> None:
     pairs = prompts.paired("harmful", "en", "th")
     assert [(left.key, right.key) for left, right in pairs] == [

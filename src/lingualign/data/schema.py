@@ -110,7 +110,13 @@ class PromptSet(Sequence[Prompt]):
         """Only the first `seeds_per_kind` seeds of each kind, in every language."""
         if seeds_per_kind is None:
             return self
-        chosen = {(kind, seed) for kind in KINDS for seed in self.seeds(kind)[:seeds_per_kind]}
+        return self._of({(kind, seed) for kind in KINDS for seed in self.seeds(kind)[:seeds_per_kind]})
+
+    def every(self, step: int) -> PromptSet:
+        """Only every `step`-th seed of each kind, in every language."""
+        return self._of({(kind, seed) for kind in KINDS for seed in self.seeds(kind)[::step]})
+
+    def _of(self, chosen: set[tuple[Kind, str]]) -> PromptSet:
         return self.where(keep=lambda prompt: (prompt.kind, prompt.seed_id) in chosen)
 
     def with_source(self, source: str) -> PromptSet:
