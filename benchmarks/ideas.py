@@ -129,6 +129,8 @@ IDEAS: Mapping[str, Idea] = {
     "one language, every second seed": Idea(languages_per_seed=1, every=2),
     "one language, every fourth seed": Idea(languages_per_seed=1, every=4),
     "one language, every eighth seed": Idea(languages_per_seed=1, every=8),
+    "one language, every fourth seed, counting 30": Idea({"reference_weight": 30}, languages_per_seed=1, every=4),
+    "one language, every sixth seed, counting 30": Idea({"reference_weight": 30}, languages_per_seed=1, every=6),
     "second round": Idea(method=SecondRound),
     "strength 0.8": Idea({"strength": 0.8}),
     "strength 1.25": Idea({"strength": 1.25}),
