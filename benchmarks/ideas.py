@@ -131,6 +131,13 @@ IDEAS: Mapping[str, Idea] = {
     "one language, every eighth seed": Idea(languages_per_seed=1, every=8),
     "one language, every fourth seed, counting 30": Idea({"reference_weight": 30}, languages_per_seed=1, every=4),
     "one language, every sixth seed, counting 30": Idea({"reference_weight": 30}, languages_per_seed=1, every=6),
+    "attention in place of the MLP": Idea({"family": "attention"}),
+    "attention in place of the MLP, γ = 5": Idea({"family": "attention", "keep_weight": 5.0}),
+    "attention and MLP": Idea({"family": "residual"}),
+    "attention and MLP, blocks 5 to 15": Idea({"family": "residual", "layers": list(range(5, 16))}),
+    "attention and MLP, one language, counting 30": Idea(
+        {"family": "residual", "reference_weight": 30}, languages_per_seed=1
+    ),
     "second round": Idea(method=SecondRound),
     "strength 0.8": Idea({"strength": 0.8}),
     "strength 1.25": Idea({"strength": 1.25}),

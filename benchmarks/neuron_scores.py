@@ -35,7 +35,8 @@ from lingualign.methods.neuron_scores.random_neurons import RandomNeurons
 from lingualign.methods.neuron_scores.reliability import chance_overlap, jaccard, overlap, stability
 from lingualign.models.chat import encode_chats
 from lingualign.models.load import load_model
-from lingualign.models.locate import MlpMatrices, locate_mlps
+from lingualign.models.locate import locate_mlps
+from lingualign.models.matrices import MlpMatrices
 from lingualign.organism.base import load_base
 from lingualign.organism.build import cache_folder
 from lingualign.runs import write_json

@@ -23,9 +23,7 @@ GEMMA = SimpleNamespace(
 SIZES = ModelSizes(GEMMA, 268_098_176, 640, 2048, 2, 2)
 DEMO = FitSizes(
     blocks=7,
-    matrices=1,
-    inputs=2048,
-    outputs=640,
+    widths=((2048, 640),),
     positions=9,
     pairs=812,
     references=406,
@@ -45,20 +43,20 @@ def test_files_are_those_that_the_demo_left() -> None:
 
 
 def test_moments_are_as_large_as_they_are() -> None:
-    fit = FitSizes(1, 1, 96, 64, 5, 0, 0, 20, 2, 0, dual=False, rank=None)
+    fit = FitSizes(1, ((96, 64),), 5, 0, 0, 20, 2, 0, dual=False, rank=None)
     moments = Moments.empty(96)
     assert fit.feature_files == 2 * (moments.outer.nbytes + moments.total.nbytes + torch.tensor(0).nbytes)
 
 
 def test_a_narrow_fit_keeps_rows_in_place_of_moments() -> None:
-    fit = FitSizes(3, 2, 96, 64, 5, 6, 3, 20, 2, 0, dual=True, rank=8)
+    fit = FitSizes(3, 2 * ((96, 64),), 5, 6, 3, 20, 2, 0, dual=True, rank=8)
     rows = [torch.empty(6, 5, 96), torch.empty(6, 5, 64), torch.empty(3, 5, 64), torch.empty(20, 5, 96)]
     assert fit.feature_files == 3 * 2 * sum(tensor.nbytes for tensor in rows)
     assert fit.edit_file == 3 * 2 * sum(tensor.nbytes for tensor in (torch.empty(96, 8), torch.empty(64, 8)))
 
 
 def test_an_unconstrained_edit_has_factors_of_full_rank() -> None:
-    assert FitSizes(1, 1, 96, 64, 1, 1, 1, 1, 1, 0, dual=False, rank=None).edit_file == 4 * 64 * (96 + 64)
+    assert FitSizes(1, ((96, 64),), 1, 1, 1, 1, 1, 0, dual=False, rank=None).edit_file == 4 * 64 * (96 + 64)
 
 
 def test_solving_takes_more_than_what_is_solved_from() -> None:

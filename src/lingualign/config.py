@@ -154,7 +154,7 @@ class EditSettings(_Settings):
     select split (`lingualign.layer_search`).
     """
 
-    family: Literal["output", "paper"] = "output"
+    family: Literal["output", "attention", "residual", "paper"] = "output"
     selection: Literal["paper", "probe", "random", "all"] = "all"
     fraction: float | None = Field(default=None, gt=0, le=1)
     magnitude_threshold: float = 2.0

@@ -64,8 +64,7 @@ class FitSizes:
 
     Attributes:
         blocks: number of edited blocks.
-        matrices: matrices that change in a block.
-        inputs, outputs: their widths.
+        widths: inputs and outputs of each matrix that changes in a block.
         positions: rows of each chat.
         pairs, references, keep, kinds: numbers of pairs, of reference prompts, of chats to keep, and of their kinds.
         tokens: of all chats, in the batches that they are read in.
@@ -74,9 +73,7 @@ class FitSizes:
     """
 
     blocks: int
-    matrices: int
-    inputs: int
-    outputs: int
+    widths: tuple[tuple[int, int], ...]
     positions: int
     pairs: int
     references: int
@@ -91,34 +88,31 @@ class FitSizes:
         """N, rows that a matrix is solved from."""
         return self.pairs * self.positions
 
-    @property
-    def _moments(self) -> int:
-        return DOUBLE * self.inputs**2
-
-    @property
-    def _kept(self) -> int:
-        """Of the keep set, as it is in the cache."""
+    def _kept(self, inputs: int) -> int:
+        """Of the keep set, as it is in the cache, for one matrix."""
         if self.dual:
-            return SINGLE * self.keep * self.positions * self.inputs
+            return SINGLE * self.keep * self.positions * inputs
         # Second moments, sum and number of rows.
-        return self.kinds * (self._moments + DOUBLE * self.inputs + DOUBLE)
+        return self.kinds * DOUBLE * (inputs**2 + inputs + 1)
 
-    @property
-    def _low(self) -> int:
+    def _low(self, inputs: int, outputs: int) -> int:
         """Rows of the pairs: inputs and outputs."""
-        return SINGLE * self.rows * (self.inputs + self.outputs)
+        return SINGLE * self.rows * (inputs + outputs)
 
     @property
     def feature_files(self) -> int:
         """Bytes in the cache of features, headers apart."""
-        reference = SINGLE * self.references * self.positions * self.outputs
-        return self.blocks * self.matrices * (self._low + reference + self._kept)
+        return self.blocks * sum(
+            self._low(inputs, outputs) + SINGLE * self.references * self.positions * outputs + self._kept(inputs)
+            for inputs, outputs in self.widths
+        )
 
     @property
     def edit_file(self) -> int:
         """Bytes of the edit's factors, in single precision."""
-        rank = min(self.inputs, self.outputs) if self.rank is None else self.rank
-        return SINGLE * self.blocks * self.matrices * rank * (self.inputs + self.outputs)
+        return self.blocks * sum(
+            SINGLE * (min(widths) if self.rank is None else self.rank) * sum(widths) for widths in self.widths
+        )
 
     def carried(self, sizes: ModelSizes) -> int:
         """Hidden states that wait before a block."""
@@ -127,21 +121,26 @@ class FitSizes:
     @property
     def in_main_memory(self) -> int:
         """At the peak of a block's fit: while it is read, or while one of its matrices is solved."""
-        held = self.matrices * (self._low + SINGLE * self.rows * self.outputs)
+        held = sum(self._low(*widths) + SINGLE * self.rows * widths[1] for widths in self.widths)
+        kept = [self._kept(inputs) for inputs, _ in self.widths]
         if self.dual:
             # Rows as read, counted, and in double precision beside the pairs'.
-            reading = self.matrices * 2 * self._kept
-            system = self.rows + self.keep * self.positions
-            stacked = DOUBLE * system * (self.inputs + self.outputs)
-            solving = self.matrices * self._kept + 2 * stacked + 4 * DOUBLE * system**2
-        else:
-            # By kind, each weighted, and their sum.
-            reading = self.matrices * (2 * self._kept + self._moments)
-            doubled = DOUBLE * self.rows * (self.inputs + self.outputs)
-            # The keep set's moments, their mean and its weighted copy, those of the rows, the system, its factor and
-            # the factorisation's workspace; then cross products, two solutions and the parts of their decomposition.
-            solving = (self.matrices + 6) * self._moments + doubled + 5 * DOUBLE * self.inputs * self.outputs
-        return held + max(reading, solving)
+            return held + max(2 * sum(kept), sum(kept) + max(self._dual_solve(*widths) for widths in self.widths))
+        moments = [DOUBLE * inputs**2 for inputs, _ in self.widths]
+        # By kind, each weighted, and their sum.
+        reading = 2 * sum(kept) + sum(moments)
+        return held + max(reading, sum(moments) + max(self._primal_solve(*widths) for widths in self.widths))
+
+    def _dual_solve(self, inputs: int, outputs: int) -> int:
+        """Rows in double precision, as they are and stacked, and the kernel with its decomposition."""
+        system = self.rows + self.keep * self.positions
+        return 2 * DOUBLE * system * (inputs + outputs) + 4 * DOUBLE * system**2
+
+    def _primal_solve(self, inputs: int, outputs: int) -> int:
+        """The keep set's mean and its weighted copy, the moments of the rows, the system, its factor and the
+        factorisation's workspace; then cross products, two solutions and the parts of their decomposition."""
+        doubled = DOUBLE * self.rows * (inputs + outputs)
+        return 6 * DOUBLE * inputs**2 + doubled + 5 * DOUBLE * inputs * outputs
 
 
 def scoring(sizes: ModelSizes, tokens: int, logits_per_batch: int, rows_at_a_time: int) -> int:

@@ -21,6 +21,7 @@ from lingualign.evaluate.utility.perplexity import LOGITS_PER_BATCH, ROWS_AT_A_T
 from lingualign.footprint import SINGLE, FitSizes, ModelSizes, diverging, scoring
 from lingualign.hardware import free_memory, others_seconds
 from lingualign.layer_search import candidate_windows
+from lingualign.models.changed import changed_matrices, is_editable
 from lingualign.models.chat import EncodedChat, encode_chats
 from lingualign.models.matrices import MlpMatrices
 from lingualign.prompts import RunPrompts
@@ -102,9 +103,9 @@ class Needs:
 
     def after_edit(self, need: Need) -> Need:
         """The same in the edited model: the weights as they were are kept, and one changes at a time."""
-        changed = self._sizes.hidden * self._sizes.inner
-        matrices = self.edited * self._matrices
-        return replace(need, on_device=need.on_device + changed * (matrices * self._sizes.width + 2 * SINGLE))
+        sizes = [inputs * outputs for inputs, outputs in self._widths]
+        held = self.edited * sum(sizes) * self._sizes.width + 2 * SINGLE * max(sizes)
+        return replace(need, on_device=need.on_device + held)
 
     def fit(self, fit: FitSizes, *, streamed: bool) -> Need:
         """The fit of an edit, its own replies among it."""
@@ -123,7 +124,8 @@ class Needs:
         reading = speed.reading(fit.tokens, last + fit.blocks - 1)
         if settings.layers == "auto":
             reading += speed.reading(fit.tokens, blocks)
-        seconds = replies.seconds + reading + fit.blocks * fit.matrices * self._solving(fit)
+        solving = sum(self._solving(fit, *widths) for widths in fit.widths)
+        seconds = replies.seconds + reading + fit.blocks * solving
         return Need(
             seconds,
             max(replies.on_device, self._sizes.one_pass(BATCH_TOKENS) + (0 if streamed else fit.carried(self._sizes))),
@@ -176,16 +178,12 @@ class Needs:
         """What the fit reads and solves."""
         anchors, settings = self._prompts.anchors(), self._config.edit
         chats = self._encoded([*anchors.reference_harmful, *(low for _, low in anchors.pairs), *anchors.keep])
-        inner, hidden = self._sizes.inner, self._sizes.hidden
-        inputs, outputs = (inner, hidden) if settings.family == "output" else (hidden, inner)
         read = settings.positions
         positions = read.template_tokens + read.prompt_mean + read.reply_tokens
-        narrow = (len(anchors.pairs) + len(anchors.keep)) * positions < min(inner, hidden)
+        narrow = (len(anchors.pairs) + len(anchors.keep)) * positions < min(map(min, self._widths))
         return FitSizes(
             blocks=self.edited,
-            matrices=self._matrices,
-            inputs=inputs,
-            outputs=outputs,
+            widths=self._widths,
             positions=positions,
             pairs=len(anchors.pairs),
             references=len(anchors.reference_harmful),
@@ -196,9 +194,12 @@ class Needs:
             rank=settings.rank,
         )
 
-    @property
-    def _matrices(self) -> int:
-        return 1 if self._config.edit.family == "output" else len(self._mlps[0].inner_matrices)
+    @cached_property
+    def _widths(self) -> tuple[tuple[int, int], ...]:
+        """Inputs and outputs of each matrix that changes in a block; those of the first block that can be edited."""
+        family = self._config.edit.family
+        mlp = next(mlp for mlp in self._mlps if is_editable(mlp, family))
+        return tuple((matrix.in_width, matrix.out_width) for matrix, _ in changed_matrices(self._model, mlp, family))
 
     def _encoded(self, prompts: Iterable[Prompt]) -> list[EncodedChat]:
         return encode_chats(self._tokenizer, [prompt.text for prompt in prompts])
@@ -233,9 +234,9 @@ class Needs:
             len(chats) * (REPLY_BYTES + REPLY_TOKEN_BYTES * new),
         )
 
-    def _solving(self, fit: FitSizes) -> float:
+    def _solving(self, fit: FitSizes, inputs: int, outputs: int) -> float:
         """Seconds for one matrix: products and factorisations, by their leading terms."""
-        inputs, outputs, rows = fit.inputs, fit.outputs, fit.rows
+        rows = fit.rows
         kept = fit.keep * fit.positions
         narrow = min(inputs, outputs)
         decomposition = 4 * max(inputs, outputs) * narrow**2 + 22 * narrow**3

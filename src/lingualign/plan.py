@@ -19,10 +19,11 @@ from lingualign.errors import ConfigError, FingerprintMismatch, NotEnoughMemory,
 from lingualign.evaluate.statistics import minimum_detectable_difference
 from lingualign.footprint import ModelSizes
 from lingualign.hardware import GIBIBYTE, check_device, free_disk, free_memory, hardware_line, resident_memory
+from lingualign.models.changed import require_editable
 from lingualign.models.coverage import Coverage, coverage
 from lingualign.models.load import SMALL_MODEL, causal_class, default_device, resolve_precision
 from lingualign.models.locate import locate_mlps
-from lingualign.models.matrices import MlpMatrices, require_editable
+from lingualign.models.matrices import MlpMatrices
 from lingualign.needs import REPORT_BYTES, Need, Needs
 from lingualign.prompts import RunPrompts
 
@@ -164,7 +165,7 @@ def make_plan(config: RunConfig, prompts: RunPrompts, out: Path, job: Job = "run
         refuse_edited(model)
     mlps = locate_mlps(model)
     if job in _FITS:
-        require_editable(mlps)
+        require_editable(mlps, config.edit.family)
     sizes = _sizes(model, mlps, dtype)
     fits, audits = job in _FITS, job not in _ONLY_FITS
     process = resident_memory()

@@ -32,11 +32,12 @@ from lingualign.features.positions import Positions
 from lingualign.methods.alpha_edit import Memit
 from lingualign.methods.anchors import Anchors, build_anchors
 from lingualign.methods.sparse_weight_edit import Family, SparseWeightEdit
+from lingualign.models.changed import changed_matrices
 from lingualign.models.chat import encode_chats
 from lingualign.models.coverage import coverage
 from lingualign.models.load import causal_class, load_model
 from lingualign.models.locate import locate_mlps
-from lingualign.models.matrices import MlpMatrices, MlpMatrix
+from lingualign.models.matrices import BlockMatrix, MlpMatrices
 from lingualign.models.projections import locate_projections
 from lingualign.models.stored import read_weights
 from tiny_sizes import HIDDEN, INNER, SMALL
@@ -61,6 +62,7 @@ class Case:
         down: weight of the output map.
         mixtures: by block, what of it is edited: the shared expert's path, or None.
         mlp: name of the MLP or mixture in its block.
+        attention: the attention's output map in its block.
     """
 
     model_type: str
@@ -71,6 +73,7 @@ class Case:
     down: str = "down_proj"
     mixtures: dict[int, str | None] = field(default_factory=dict)
     mlp: str = "mlp"
+    attention: str = "self_attn.o_proj"
 
     def build(self, vocabulary: int) -> Any:
         small = {**SMALL, "vocab_size": vocabulary}
@@ -98,6 +101,8 @@ class Case:
 
     def tensors(self, layer: int, family: Family) -> set[str]:
         """The weights that a family changes in a block."""
+        if family == "attention":
+            return {f"{self.blocks}.{layer}.{self.attention}.weight"}
         inside = self.mixtures.get(layer)
         mlp = f"{self.blocks}.{layer}.{self.mlp}" + (f".{inside}" if inside else "")
         return {f"{mlp}.{name}.weight" for name in ((self.down,) if family == "output" else self.inner)}
@@ -149,7 +154,12 @@ CASES: dict[str, Case] = {
     # Phi-4 is Phi-3 to transformers, with groups of queries and rotary embeddings on a part of each head.
     "Phi-4": Case("phi3", {"num_key_value_heads": 1, "partial_rotary_factor": 0.5}, inner=("gate_up_proj",)),
     "GPT-2": Case(
-        "gpt2", {"n_positions": 512, "n_inner": INNER}, blocks="transformer.h", inner=("c_fc",), down="c_proj"
+        "gpt2",
+        {"n_positions": 512, "n_inner": INNER},
+        blocks="transformer.h",
+        inner=("c_fc",),
+        down="c_proj",
+        attention="attn.c_proj",
     ),
     "OLMo 2": Case("olmo2"),
     "Granite": Case("granite", {"residual_multiplier": 0.22}),
@@ -199,7 +209,7 @@ CASES: dict[str, Case] = {
         blocks="model.language_model.layers",
     ),
 }
-FAMILIES: tuple[Family, ...] = ("output", "paper")
+FAMILIES: tuple[Family, ...] = ("output", "paper", "attention")
 
 
 @dataclass(frozen=True)
@@ -213,12 +223,12 @@ class Built:
     mlps: list[MlpMatrices]
 
     def layers(self, family: Family) -> list[int]:
+        if family == "attention":
+            return [0, 1]
         return self.case.editable if family == "output" else self.case.dense
 
-    def matrices(self, family: Family) -> Iterator[MlpMatrix]:
-        for layer in self.layers(family):
-            mlp = self.mlps[layer]
-            yield from [mlp.down_matrix] if family == "output" else mlp.inner_matrices
+    def matrices(self, family: Family, layer: int) -> list[BlockMatrix]:
+        return [matrix for matrix, _ in changed_matrices(self.model, self.mlps[layer], family)]
 
     def fit(self, family: Family, layers: list[int] | None = None) -> Edit:
         method = SparseWeightEdit(
@@ -313,8 +323,9 @@ def test_coverage_gives_every_matrix_of_every_block_a_role(built: Built) -> None
     assert {part.parameter for part in found.parts} == inside
     wanted: set[str] = set()
     for layer, mlp in enumerate(built.mlps):
-        families: tuple[Family, ...] = ("output",) if mlp.routed else FAMILIES
+        families: tuple[Family, ...] = ("output",) if mlp.routed else ("output", "paper")
         wanted |= {name for family in families if mlp.obstacle is None for name in built.case.tensors(layer, family)}
+        wanted |= built.case.tensors(layer, "attention")
     assert {part.parameter for part in found.parts if part.edited} == wanted
     assert found.editable == pytest.approx(
         sum(built.model.get_parameter(name).numel() for name in wanted)
@@ -347,7 +358,7 @@ def test_only_located_weights_change_and_all_come_back(built: Built, edits: dict
 
 def test_effect_of_a_matrix_is_the_change_times_its_input(built: Built, edits: dict[Family, Edit]) -> None:
     for family, edit in edits.items():
-        for matrix in built.matrices(family):
+        for matrix in (matrix for layer in built.layers(family) for matrix in built.matrices(family, layer)):
             layer = built.model.get_submodule(matrix.module)
             inputs = torch.randn(5, matrix.in_width, generator=torch.Generator().manual_seed(3))
             with torch.no_grad():
@@ -387,8 +398,7 @@ def test_outputs_move_to_the_reference(built: Built, edits: dict[Family, Edit]) 
     reference, low = (encode_chats(built.tokenizer, [pair[side].text for pair in pairs]) for side in (0, 1))
     for family, edit in edits.items():
         for layer in built.layers(family):
-            mlp = built.mlps[layer]
-            paths = [mlp.output] if family == "output" else list(mlp.inner.values())
+            paths = [output for _, output in changed_matrices(built.model, built.mlps[layer], family)]
             sites = [Site(path, "output") for path in dict.fromkeys(paths)]
             wanted = collect_rows(built.model, reference, sites, POSITIONS)
             before = collect_rows(built.model, low, sites, POSITIONS)
@@ -400,19 +410,34 @@ def test_outputs_move_to_the_reference(built: Built, edits: dict[Family, Edit]) 
 
 def test_selected_neurons_alone_change(built: Built, edits: dict[Family, Edit]) -> None:
     """A third of the neurons, drawn: their rows of gate and up, in the half of a fused weight that is each one's, or
-    their columns of down."""
+    their columns of down or of the attention's output."""
     for family in edits:
         layer = built.layers(family)[0]
         method = SparseWeightEdit(
             family=family, layers=[layer], selection="random", fraction=1 / 3, rank=2, positions=POSITIONS
         )
         edit = method.fit(built.model, built.tokenizer, anchors())
-        mlp = built.mlps[layer]
-        for matrix in [mlp.down_matrix] if family == "output" else mlp.inner_matrices:
+        for matrix in built.matrices(family, layer):
             dense = edit.deltas[matrix.parameter].dense()
             if family == "paper":
                 dense = dense[matrix.first_row : matrix.first_row + matrix.out_width]
-            assert int((dense.abs().amax(dim=0 if family == "output" else 1) > 0).sum()) == mlp.inner_size // 3
+            neurons = matrix.out_width if family == "paper" else matrix.in_width
+            assert int((dense.abs().amax(dim=1 if family == "paper" else 0) > 0).sum()) == round(neurons / 3)
+
+
+def test_both_that_write_to_the_residual_stream_change_at_once(built: Built) -> None:
+    if not built.case.editable:
+        with pytest.raises(UnsupportedModel, match="holds only 4 routed experts"):
+            built.fit("residual", [0])
+        return
+    layer = built.case.editable[0]
+    edit = built.fit("residual", [layer])
+    assert set(edit.deltas) == built.case.tensors(layer, "output") | built.case.tensors(layer, "attention")
+    # The first block's input is the same in either model, so its attention is what it is when changed alone.
+    if layer == 0:
+        (name,) = built.case.tensors(0, "attention")
+        alone = built.fit("attention", [0]).deltas[name].dense()
+        torch.testing.assert_close(edit.deltas[name].dense(), alone)
 
 
 @pytest.mark.parametrize("name", ["GPT-2", "Llama 4"])
@@ -485,7 +510,7 @@ def test_saved_edit_is_the_same_edit(built: Built, edits: dict[Family, Edit], tm
             assert not changed(wanted, weights(built.model))
 
 
-def integer_edit(model: nn.Module, matrices: list[MlpMatrix]) -> Edit:
+def integer_edit(model: nn.Module, matrices: list[BlockMatrix]) -> Edit:
     """A change of rank 2 of every matrix whose entries are multiples of 1/16, so that no sum is rounded."""
     generator = torch.Generator().manual_seed(5)
     edit = Edit({}, {})
@@ -510,7 +535,8 @@ def test_golden(
 ) -> None:
     digests = {}
     for family in edits:
-        edit = integer_edit(built.model, list(built.matrices(family)))
+        matrices = [matrix for layer in built.layers(family) for matrix in built.matrices(family, layer)]
+        edit = integer_edit(built.model, matrices)
         before, after = stored(checkpoint), stored(export_checkpoint(checkpoint, edit, tmp_path / family))
         digest = hashlib.sha256()
         for name in sorted(changed(before, after)):

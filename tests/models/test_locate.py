@@ -13,9 +13,9 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from lingualign.errors import UnsupportedModel
+from lingualign.models.changed import require_editable
 from lingualign.models.coverage import coverage
 from lingualign.models.locate import locate_mlps
-from lingualign.models.matrices import require_editable
 
 SMALL: dict[str, Any] = {
     "vocab_size": 50,

@@ -130,8 +130,9 @@ def _weights(loaded: LoadedModel) -> StreamedWeights:
         {},
         {"propagation": "none"},
         {"family": "paper", "selection": "paper", "fraction": 0.3, "layers": (1, 3), "propagation": "split"},
+        {"family": "residual"},
     ],
-    ids=["sequential", "none", "neurons"],
+    ids=["sequential", "none", "neurons", "residual"],
 )
 def test_the_edit_is_the_whole_models(folder: Path, anchors: Anchors, settings: dict[str, Any]) -> None:
     whole = load_model(str(folder), precision="float32", device="cpu")

@@ -24,7 +24,8 @@ from lingualign.evaluate.metrics import Change, changes
 from lingualign.evaluate.schema import Reply
 from lingualign.evaluate.store import ReplyStore
 from lingualign.events import Progress, silent
-from lingualign.models.locate import MlpMatrices, locate_mlps
+from lingualign.models.locate import locate_mlps
+from lingualign.models.matrices import MlpMatrices
 from lingualign.runs import content_hash
 
 #: Indices of MLP neurons by block.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from lingualign.errors import ConfigError, UnsupportedModel
+from lingualign.errors import ConfigError
 from lingualign.features.block_major import Batch, trajectories
 from lingualign.features.carry import Trajectories
 from lingualign.features.collect import Site
@@ -21,9 +21,10 @@ from lingualign.methods.anchors import Anchors
 from lingualign.methods.layers import choose_layers
 from lingualign.methods.own_language import Lesson
 from lingualign.methods.selection import select_neurons
+from lingualign.models.changed import changed_matrices, require_editable
 from lingualign.models.chat import EncodedChat
 from lingualign.models.locate import locate_mlps
-from lingualign.models.matrices import MlpMatrices, require_editable
+from lingualign.models.matrices import BlockMatrix, MlpMatrices
 
 if TYPE_CHECKING:
     from lingualign.methods.sparse_weight_edit import SparseWeightEdit
@@ -109,7 +110,7 @@ class AnchorFeatures:
         self.model = model
         self.source = source
         self.mlps = locate_mlps(model)
-        require_editable(self.mlps)
+        require_editable(self.mlps, method.family)
         self.anchors = anchors
         self.chats = encode_anchors(tokenizer, anchors, method.positions, replies, lessons if own_language else {})
         keep = list(zip(anchors.keep, self.chats.keep, strict=True))
@@ -132,11 +133,16 @@ class AnchorFeatures:
         return self.chosen.layers
 
     @property
+    def _first(self) -> list[tuple[BlockMatrix, str]]:
+        """What changes in the first block that is edited; its widths are those of all."""
+        return changed_matrices(self.model, self.mlps[self.layers[0]], self.method.family)
+
+    @property
     def dual(self) -> bool:
         """Whether the dual solver is used, which needs the keep set's rows."""
         method = self.method
         row_count = (len(self.chats.low) + len(self.chats.keep)) * method.positions.rows
-        narrow = row_count < min(self.mlps[0].inner_size, self.mlps[0].hidden_size)
+        narrow = row_count < min(min(matrix.in_width, matrix.out_width) for matrix, _ in self._first)
         return method.solver == "dual" or (method.solver == "auto" and narrow and method.null_space is None)
 
     def trajectories(self, *more: list[EncodedChat]) -> Trajectories:
@@ -202,38 +208,26 @@ class AnchorFeatures:
     def matrices(self, layer: int) -> list[Matrix]:
         """What changes in one block; where the method selects neurons, by the unedited model's features."""
         mlp = self.mlps[layer]
-        down = mlp.down_matrix
-        if self.method.family == "output":
-            # Neurons are the columns of the output matrix: their activations are its inputs.
-            inputs = Site(down.module, "input")
-            columns = self._select(inputs, slice(0, down.in_width))
-            return [Matrix(down.parameter, inputs, Site(mlp.output, "output"), None, columns, layer, down.transposed)]
-        if mlp.routed:
-            raise UnsupportedModel(
-                f"{mlp.mlp} is a mixture of experts, where the family 'paper' would change the shared expert's neurons "
-                "and none of the routed ones'; use family = 'output'"
-            )
-        matrices = []
-        for inner in mlp.inner_matrices:
-            outputs = Site(inner.module, "output")
-            neurons = slice(inner.first_row, inner.first_row + inner.out_width)
-            rows = self._select(outputs, neurons)
-            if rows is None and self.model.get_parameter(inner.parameter).numel() != inner.in_width * inner.out_width:
-                rows = torch.arange(neurons.start, neurons.stop)
-            activation = _activation(self.model, mlp) if inner.role == "gate" and self.method.target == "post" else None
-            matrices.append(
-                Matrix(
-                    inner.parameter,
-                    Site(inner.module, "input"),
-                    outputs,
-                    rows,
-                    None,
-                    layer,
-                    inner.transposed,
-                    activation,
-                )
-            )
-        return matrices
+        make = self._inner if self.method.family == "paper" else self._writing
+        return [make(matrix, output, layer) for matrix, output in changed_matrices(self.model, mlp, self.method.family)]
+
+    def _writing(self, matrix: BlockMatrix, output: str, layer: int) -> Matrix:
+        """A matrix that writes to the residual stream: neurons are its columns, their activations its inputs."""
+        inputs = Site(matrix.module, "input")
+        columns = self._select(inputs, slice(0, matrix.in_width))
+        return Matrix(matrix.parameter, inputs, Site(output, "output"), None, columns, layer, matrix.transposed)
+
+    def _inner(self, matrix: BlockMatrix, output: str, layer: int) -> Matrix:
+        """Gate or up: neurons are its rows, their activations its outputs."""
+        outputs = Site(output, "output")
+        neurons = slice(matrix.first_row, matrix.first_row + matrix.out_width)
+        rows = self._select(outputs, neurons)
+        if rows is None and self.model.get_parameter(matrix.parameter).numel() != matrix.in_width * matrix.out_width:
+            rows = torch.arange(neurons.start, neurons.stop)
+        post = matrix.role == "gate" and self.method.target == "post"
+        activation = _activation(self.model, self.mlps[layer]) if post else None
+        inputs = Site(matrix.module, "input")
+        return Matrix(matrix.parameter, inputs, outputs, rows, None, layer, matrix.transposed, activation)
 
     def _select(self, site: Site, neurons: slice) -> Tensor | None:
         """The neurons to change, by their activations on the reference language's harmful and harmless prompts:

@@ -28,8 +28,8 @@ from lingualign.methods.anchor_chats import encode_anchors
 from lingualign.methods.anchors import Anchors
 from lingualign.methods.controls import frobenius
 from lingualign.methods.layers import choose_layers
+from lingualign.models.changed import require_editable
 from lingualign.models.locate import locate_mlps
-from lingualign.models.matrices import require_editable
 from lingualign.solvers.low_rank import Solution
 
 Batches = Literal["all", "language"]

@@ -22,7 +22,7 @@ from lingualign.features.collect import Site
 from lingualign.features.positions import Positions
 from lingualign.features.store import FeatureSource
 from lingualign.models.chat import EncodedChat
-from lingualign.models.locate import MlpMatrices
+from lingualign.models.matrices import MlpMatrices
 
 
 @dataclass(frozen=True)

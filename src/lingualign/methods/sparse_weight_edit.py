@@ -1,6 +1,6 @@
 """Sparse Weight Editing (Liang, Wang, Wang 2026, arXiv 2602.22554): a closed-form, rank-limited edit of MLP weights.
 
-Two families share the solver and differ in what they change and aim at:
+Families share the solver and differ in what they change and aim at:
 
 - `paper`: rows of `gate_proj` and `up_proj` that belong to safety neurons. Target: what those rows give for the
   paired reference prompt. `target="pre"` compares pre-activations, the reading under which the objective is exact;
@@ -8,6 +8,10 @@ Two families share the solver and differ in what they change and aim at:
 - `output`: `down_proj`, on all or on the selected neurons' columns. The MLP is linear in this weight, so the target
   is exact: the MLP's own output for the paired reference prompt. In a mixture of experts the shared expert's
   `down_proj` is changed, for what the whole mixture put out: linear too, since every token passes that expert.
+- `attention`: the attention's output projection, for its own output for the paired reference prompt. Exact likewise,
+  and there in every model, mixtures of experts without a shared one among them.
+- `residual`: both, solved at once from the same pass, so that what the attention's change does to the MLP of its block
+  is left to the next block.
 
 The paper leaves layers, token positions, γ, λ and the number of anchors open; here all are explicit and recorded in
 the edit's manifest.
@@ -35,6 +39,7 @@ from lingualign.methods.anchors import Anchors
 from lingualign.methods.controls import frobenius
 from lingualign.methods.own_language import Lesson
 from lingualign.methods.selection import Selection
+from lingualign.models.changed import Family
 from lingualign.models.stages import weight_of
 from lingualign.solvers.gram import mean_gram, mean_product, whole
 from lingualign.solvers.low_rank import Solution, solve_dual, solve_primal
@@ -42,7 +47,6 @@ from lingualign.solvers.null_space import null_space_basis
 
 #: What the manifest of its edits names it.
 METHOD = "sparse-weight-edit"
-Family = Literal["paper", "output"]
 #: Where features are read unless told otherwise. Without reply tokens replies begin like the reference's refusal and go
 #: on in the prompt's language (docs/choosing-defaults.md).
 POSITIONS = Positions(template_tokens=5, reply_tokens=4)
@@ -55,7 +59,7 @@ class SparseWeightEdit:
     """The closed-form edit; the constructor only stores parameters, `fit` returns an `Edit`.
 
     Args:
-        family: `output` or `paper`, see the module's text.
+        family: `output`, `attention`, `residual` or `paper`, see the module's text.
         selection: which neurons may change: `paper`, `probe`, `random` or `all`.
         fraction: take this share of neurons by Cohen's d (or at random) instead of the thresholds.
         magnitude_threshold, effect_threshold: z and d thresholds of the paper's selection.

@@ -8,8 +8,8 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from lingualign.errors import UnsupportedModel
-from lingualign.models.locate import is_attention, mixture_size
-from lingualign.models.matrices import MlpMatrices, MlpMatrix
+from lingualign.models.locate import attention_output, is_attention, mixture_size
+from lingualign.models.matrices import BlockMatrix, MlpMatrices
 
 if TYPE_CHECKING:
     from torch import nn
@@ -99,15 +99,17 @@ def coverage(model: nn.Module, mlps: Sequence[MlpMatrices]) -> Coverage:
     parts = []
     for mlp in mlps:
         block = model.get_submodule(mlp.block)
-        attentions = [path for path, module in block.named_modules() if path and is_attention(module)]
+        attentions = [place for place, module in block.named_modules() if place and is_attention(module)]
         known = {**dict(_roles(mlp.routed, "routed ")), **dict(_roles(mlp.matrices, "shared " if mlp.routed else ""))}
-        edited = {matrix.parameter for matrix in (mlp.matrices[-1:] if mlp.routed else mlp.matrices)}
+        attention = attention_output(model, mlp.block, mlp.hidden_size)
+        matrices = (*(mlp.matrices[-1:] if mlp.routed else mlp.matrices), *([] if attention is None else [attention]))
+        edited = {matrix.parameter for matrix in matrices}
         for name, parameter in block.named_parameters():
             if parameter.dim() < 2:
                 continue
             path = f"{mlp.block}.{name}"
             role = known.get(path)
-            if role is None and any(name.startswith(f"{attention}.") for attention in attentions):
+            if role is None and any(name.startswith(f"{place}.") for place in attentions):
                 role = "attention"
             if role is None:
                 role = _beside_experts(model, mlp, path, parameter.shape[0])
@@ -115,7 +117,7 @@ def coverage(model: nn.Module, mlps: Sequence[MlpMatrices]) -> Coverage:
     return Coverage(tuple(parts), sum(parameter.numel() for parameter in model.parameters()))
 
 
-def _roles(matrices: tuple[MlpMatrix, ...], kind: str) -> Iterator[tuple[str, str]]:
+def _roles(matrices: tuple[BlockMatrix, ...], kind: str) -> Iterator[tuple[str, str]]:
     """(parameter, role) of each weight; roles that share one are joined."""
     for parameter in dict.fromkeys(matrix.parameter for matrix in matrices):
         yield parameter, kind + "+".join(matrix.role for matrix in matrices if matrix.parameter == parameter)

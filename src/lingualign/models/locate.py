@@ -14,12 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lingualign.errors import UnsupportedModel
-from lingualign.models.matrices import MlpMatrices, MlpMatrix, MlpRole
+from lingualign.models.matrices import BlockMatrix, MatrixRole, MlpMatrices
 
 if TYPE_CHECKING:
     from torch import nn
-
-__all__ = ["MlpMatrices", "MlpMatrix", "is_attention", "locate_blocks", "locate_mlps", "mixture_size"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +27,10 @@ class _Map:
     inputs: int
     outputs: int
     transposed: bool
+
+
+#: What architectures call the last map of their attention.
+_ATTENTION_OUTPUTS = {"o_proj", "out_proj", "c_proj", "dense", "wo"}
 
 
 def is_attention(module: nn.Module) -> bool:
@@ -49,7 +51,7 @@ def _maps(module: nn.Module) -> dict[str, _Map]:
     return found
 
 
-def _dense(module: nn.Module, path: str, hidden_size: int) -> tuple[MlpMatrix, ...] | None:
+def _dense(module: nn.Module, path: str, hidden_size: int) -> tuple[BlockMatrix, ...] | None:
     """The maps of a dense MLP, down last, or None where the module is none."""
     maps = _maps(module)
     if is_attention(module) or not 2 <= len(maps) <= 3 or "" in maps:
@@ -60,10 +62,10 @@ def _dense(module: nn.Module, path: str, hidden_size: int) -> tuple[MlpMatrix, .
         return None
     width = maps[down[0]].inputs
 
-    def matrix(name: str, role: MlpRole, first_row: int = 0) -> MlpMatrix:
+    def matrix(name: str, role: MatrixRole, first_row: int = 0) -> BlockMatrix:
         inputs, outputs = (width, hidden_size) if role == "down" else (hidden_size, width)
         module = f"{path}.{name}"
-        return MlpMatrix(f"{module}.weight", module, role, inputs, outputs, maps[name].transposed, first_row)
+        return BlockMatrix(f"{module}.weight", module, role, inputs, outputs, maps[name].transposed, first_row)
 
     last = matrix(down[0], "down")
     if len(inner) == 1 and maps[inner[0]].outputs == 2 * width:
@@ -78,7 +80,31 @@ def _dense(module: nn.Module, path: str, hidden_size: int) -> tuple[MlpMatrix, .
     return *(matrix(name, "gate" if name in gates else "up") for name in inner), last
 
 
-def _dense_inside(module: nn.Module, path: str, hidden_size: int) -> dict[str, tuple[MlpMatrix, ...]]:
+def attention_output(model: nn.Module, block: str, hidden_size: int) -> BlockMatrix | None:
+    """The matrix by which a block's attention writes to the residual stream; None where it is not clear which it is.
+
+    Args:
+        model: the model.
+        block: path of the block.
+        hidden_size: H.
+    """
+    found = {
+        f"{block}.{path}.{name}": linear
+        for path, module in model.get_submodule(block).named_modules()
+        if path and is_attention(module)
+        for name, linear in _maps(module).items()
+        # A query map may be as wide as the residual stream.
+        if linear.outputs == hidden_size and name.rpartition(".")[2] in _ATTENTION_OUTPUTS
+    }
+    if len(found) != 1:
+        return None
+    ((module, linear),) = found.items()
+    return BlockMatrix(
+        f"{module}.weight", module, "attention output", linear.inputs, hidden_size, transposed=linear.transposed
+    )
+
+
+def _dense_inside(module: nn.Module, path: str, hidden_size: int) -> dict[str, tuple[BlockMatrix, ...]]:
     """Every dense MLP by path. Of a module and its only child that hold the same maps, the child."""
     found = {}
     for name, child in module.named_modules():
@@ -104,7 +130,7 @@ def mixture_size(experts: nn.Module) -> int | None:
     return sizes.pop() if len(sizes) == 1 else None
 
 
-def _fused_experts(experts: nn.Module, path: str, hidden_size: int) -> tuple[MlpMatrix, ...] | None:
+def _fused_experts(experts: nn.Module, path: str, hidden_size: int) -> tuple[BlockMatrix, ...] | None:
     """The maps that three-dimensional tensors hold for all experts, (E, out, in) or (E, in, out)."""
     tensors = {
         name: tuple(parameter.shape)
@@ -121,15 +147,15 @@ def _fused_experts(experts: nn.Module, path: str, hidden_size: int) -> tuple[Mlp
 
             def matrix(
                 name: str,
-                role: MlpRole,
+                role: MatrixRole,
                 first_row: int = 0,
                 row_step: int = 1,
                 width: int = width,
                 transposed: bool = transposed,
-            ) -> MlpMatrix:
+            ) -> BlockMatrix:
                 widths = (width, hidden_size) if role == "down" else (hidden_size, width)
                 size = tensors[name][0]
-                return MlpMatrix(f"{path}.{name}", path, role, *widths, transposed, first_row, row_step, size)
+                return BlockMatrix(f"{path}.{name}", path, role, *widths, transposed, first_row, row_step, size)
 
             down = matrix(name, "down")
             widths = [other[outputs] for other in inner.values()]
@@ -146,7 +172,7 @@ def _fused_experts(experts: nn.Module, path: str, hidden_size: int) -> tuple[Mlp
     return None
 
 
-def _experts(block: nn.Module, path: str, hidden_size: int) -> dict[str, tuple[MlpMatrix, ...]]:
+def _experts(block: nn.Module, path: str, hidden_size: int) -> dict[str, tuple[BlockMatrix, ...]]:
     """The routed experts of a block by the path of what holds them.
 
     Raises:
@@ -154,7 +180,7 @@ def _experts(block: nn.Module, path: str, hidden_size: int) -> dict[str, tuple[M
     """
     from torch import nn
 
-    found: dict[str, tuple[MlpMatrix, ...]] = {}
+    found: dict[str, tuple[BlockMatrix, ...]] = {}
     for name, module in block.named_modules():
         if mixture_size(module) is None:
             continue
@@ -175,7 +201,9 @@ def _experts(block: nn.Module, path: str, hidden_size: int) -> dict[str, tuple[M
     return found
 
 
-def _mixture(model: nn.Module, block: str, place: str, routed: tuple[MlpMatrix, ...], hidden_size: int) -> MlpMatrices:
+def _mixture(
+    model: nn.Module, block: str, place: str, routed: tuple[BlockMatrix, ...], hidden_size: int
+) -> MlpMatrices:
     """The mixture around the routed experts at `place`, with its shared expert if it has a plain one."""
     path = block if place == block else place.rpartition(".")[0]
     mixture = model.get_submodule(path)

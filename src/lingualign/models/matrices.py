@@ -1,4 +1,4 @@
-"""The weight matrices of one block's MLP: what each is for, how it is stored, and where its features are read."""
+"""The weight matrices of one block: what each is for, how it is stored, and where its features are read."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import Literal
 
 from lingualign.errors import UnsupportedModel
 
-MlpRole = Literal["gate", "up", "down"]
+MatrixRole = Literal["gate", "up", "down", "attention output"]
 
 
 @dataclass(frozen=True)
-class MlpMatrix:
-    """One linear map of an MLP, or the same map of every expert where one parameter holds them all.
+class BlockMatrix:
+    """One linear map of an MLP, or the same map of every expert where one parameter holds them all; or the map by which
+    attention writes to the residual stream.
 
     Attributes:
         parameter: name of the stored tensor, such as `model.layers.8.mlp.gate_up_proj.weight`.
@@ -27,7 +28,7 @@ class MlpMatrix:
 
     parameter: str
     module: str
-    role: MlpRole
+    role: MatrixRole
     in_width: int
     out_width: int
     transposed: bool = False
@@ -55,14 +56,14 @@ class MlpMatrices:
     block: str
     mlp: str
     output: str
-    matrices: tuple[MlpMatrix, ...]
-    routed: tuple[MlpMatrix, ...]
+    matrices: tuple[BlockMatrix, ...]
+    routed: tuple[BlockMatrix, ...]
     hidden_size: int
     inner_size: int
     obstacle: str | None = None
 
     @property
-    def down_matrix(self) -> MlpMatrix:
+    def down_matrix(self) -> BlockMatrix:
         """The I → H map.
 
         Raises:
@@ -70,7 +71,8 @@ class MlpMatrices:
         """
         if self.obstacle is not None:
             raise UnsupportedModel(
-                f"{self.obstacle}; edit blocks with a dense MLP or a plain shared expert, or steer the residual stream"
+                f"{self.obstacle}; edit the attention (family = 'attention'), or blocks with a dense MLP or a plain "
+                "shared expert"
             )
         return self.matrices[-1]
 
@@ -80,7 +82,7 @@ class MlpMatrices:
         return self.down_matrix.module
 
     @property
-    def inner_matrices(self) -> tuple[MlpMatrix, ...]:
+    def inner_matrices(self) -> tuple[BlockMatrix, ...]:
         """The H → I maps: gate and up, or up alone in an MLP without gate."""
         return self.matrices[:-1]
 
@@ -88,15 +90,3 @@ class MlpMatrices:
     def inner(self) -> dict[str, str]:
         """Paths of the H → I layers by role; one path for both roles where they are fused."""
         return {matrix.role: matrix.module for matrix in self.inner_matrices}
-
-
-def require_editable(mlps: list[MlpMatrices]) -> None:
-    """Refuses a model none of whose blocks can be edited.
-
-    Raises:
-        UnsupportedModel: so it is; the line names the first block's mixture.
-    """
-    if all(mlp.obstacle is not None for mlp in mlps):
-        raise UnsupportedModel(
-            f"{mlps[0].obstacle}, and no other block can be edited; steer the residual stream instead"
-        )

@@ -18,7 +18,8 @@ from lingualign.methods.anchor_chats import encode_anchors
 from lingualign.methods.anchors import Anchors
 from lingualign.methods.layers import ChosenLayers, choose_layers
 from lingualign.models.chat import EncodedChat
-from lingualign.models.locate import MlpMatrices, locate_mlps
+from lingualign.models.locate import locate_mlps
+from lingualign.models.matrices import MlpMatrices
 
 #: `residual`: the residual stream before a block, as published. `mlp`: the output of its MLP, before any norm.
 SteeringSite = Literal["residual", "mlp"]
