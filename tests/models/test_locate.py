@@ -13,9 +13,9 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from lingualign.errors import UnsupportedModel
-from lingualign.models.changed import require_editable
+from lingualign.models.changed import changed_matrices, require_editable
 from lingualign.models.coverage import coverage
-from lingualign.models.locate import locate_mlps
+from lingualign.models.locate import attention_output, locate_mlps
 
 SMALL: dict[str, Any] = {
     "vocab_size": 50,
@@ -145,6 +145,7 @@ def test_experts_are_found_and_nothing_is_said_to_be_editable(model_type: str) -
         UnsupportedModel, match=rf"^model\.layers\.0\.mlp.*{reason}.*, and no other block can be edited"
     ):
         require_editable(located)
+    require_editable(located, "attention")
 
 
 def test_rows_of_gate_and_up_that_come_in_turns() -> None:
@@ -232,3 +233,31 @@ def test_coverage_is_told_in_a_line_for_each_run_of_like_blocks() -> None:
 def test_a_model_without_blocks_is_refused() -> None:
     with pytest.raises(UnsupportedModel, match="no list of transformer blocks"):
         locate_mlps(nn.Linear(3, 3))
+
+
+@pytest.mark.parametrize("model_type", [*GATED, *FUSED, *EXPERTS, "gpt_neox", "phi", "starcoder2", "gpt2", "bloom"])
+def test_attention_writes_to_the_residual_stream_by_one_matrix(model_type: str) -> None:
+    model = tiny(model_type, **EXPERTS.get(model_type, ({}, ""))[0])
+    for mlp in locate_mlps(model):
+        found = attention_output(model, mlp.block, 16)
+        assert found is not None
+        assert found.module.rpartition(".")[2] in ("o_proj", "dense", "c_proj")
+        assert found.parameter in dict(model.named_parameters())
+
+
+def test_a_query_as_wide_as_the_residual_stream_is_not_the_output() -> None:
+    model = tiny("llama", num_key_value_heads=4)
+    found = attention_output(model, "model.layers.1", 16)
+    assert found is not None
+    assert found.module == "model.layers.1.self_attn.o_proj"
+    assert (found.in_width, found.out_width) == (16, 16)
+
+
+def test_attention_without_one_output_is_one_line() -> None:
+    model = tiny("llama")
+    located = locate_mlps(model)
+    model.model.layers[1].self_attn.o_proj = nn.Identity()
+    assert attention_output(model, "model.layers.1", 16) is None
+    with pytest.raises(UnsupportedModel, match=r"^block model\.layers\.1 .*; use family = 'output'$"):
+        changed_matrices(model, located[1], "residual")
+    assert len(changed_matrices(model, located[1], "output")) == 1
