@@ -198,7 +198,10 @@ class Needs:
     def _widths(self) -> tuple[tuple[int, int], ...]:
         """Inputs and outputs of each matrix that changes in a block; those of the first block that can be edited."""
         family = self._config.edit.family
-        mlp = next(mlp for mlp in self._mlps if is_editable(mlp, family))
+        mlp = next((mlp for mlp in self._mlps if is_editable(mlp, family)), None)
+        if mlp is None:
+            # What is verified may be another method's.
+            return ((self._sizes.inner, self._sizes.hidden),)
         return tuple((matrix.in_width, matrix.out_width) for matrix, _ in changed_matrices(self._model, mlp, family))
 
     def _encoded(self, prompts: Iterable[Prompt]) -> list[EncodedChat]:

@@ -8,15 +8,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from cli.conftest import Command
 from lingualign.cli.show import plan_lines
 from lingualign.config import build_config, read_toml
-from lingualign.errors import NotEnoughMemory
+from lingualign.errors import NotEnoughMemory, UnsupportedModel
 from lingualign.hardware import peak_memory
-from lingualign.plan import LATER_BYTES, Plan, make_plan
+from lingualign.plan import LATER_BYTES, Job, Plan, make_plan
 from lingualign.prompts import resolve_prompts
 from lingualign.speed import Line, Speed
+from tiny_sizes import SMALL
 
 
 @pytest.fixture
@@ -50,6 +52,25 @@ def test_memory_is_the_process_the_weights_and_the_stage(plan: Plan) -> None:
     assert plan.memory_bytes == max(stage.memory_bytes for stage in plan.stages)
     assert (plan.device_bytes, plan.free_device_bytes) == (0, 0)
     assert plan.disk_bytes == sum(stage.disk_bytes for stage in plan.stages)
+
+
+def test_a_mixture_without_a_shared_expert(tiny_model_folder: Path, settings_file: Path, tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model_folder)
+    folder = tmp_path / "mixtral"
+    config = AutoConfig.for_model("mixtral", **SMALL, vocab_size=len(tokenizer), num_local_experts=2)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+    def planned(family: str, job: Job) -> Plan:
+        edit = {"family": family, "layers": [0, 1], "positions": {"reply_tokens": 0}}
+        settings = build_config({**read_toml(settings_file), "model": str(folder), "device": "cpu", "edit": edit})
+        return make_plan(settings, resolve_prompts(settings), tmp_path / "run", job)
+
+    with pytest.raises(UnsupportedModel, match=r"edit the attention \(family = 'attention'\)$"):
+        planned("output", "run")
+    assert {stage.name for stage in planned("attention", "run").stages} >= {"edit", "audit after"}
+    # What is verified may be a steering, which needs nothing to edit.
+    assert "audit after" in {stage.name for stage in planned("output", "verify").stages}
 
 
 def test_a_measurement_beside_other_work_is_told(plan: Plan) -> None:

@@ -33,10 +33,9 @@ def require_editable(mlps: Sequence[MlpMatrices], family: Family = "output") -> 
     Raises:
         UnsupportedModel: so it is; the line names the first block's mixture.
     """
-    if family != "attention" and all(mlp.obstacle is not None for mlp in mlps):
-        raise UnsupportedModel(
-            f"{mlps[0].obstacle}, and no other block can be edited; edit the attention (family = 'attention')"
-        )
+    if not any(is_editable(mlp, family) for mlp in mlps):
+        why = mlps[0].obstacle or f"{mlps[0].mlp} is a mixture of experts, whose neurons family = 'paper' cannot change"
+        raise UnsupportedModel(f"{why}, and no other block can be edited; edit the attention (family = 'attention')")
 
 
 def changed_matrices(model: nn.Module, mlp: MlpMatrices, family: Family) -> list[tuple[BlockMatrix, str]]:
