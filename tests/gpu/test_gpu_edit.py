@@ -53,6 +53,7 @@ def distance(edit: Edit, other: Edit) -> float:
         {"selection": "paper", "fraction": 0.5},
         {"family": "paper", "selection": "random", "fraction": 0.5},
         {"family": "paper", "target": "post"},
+        {"family": "residual"},
         {"layers": "auto", "layer_count": 2},
         {"propagation": "none"},
         {"propagation": "split"},
