@@ -55,18 +55,17 @@ def write_checkpoint(folder: Path, size: int) -> None:
 def write_edit(folder: Path, file: Path, every: int | None) -> None:
     """An edit of rank 64 of a checkpoint's `down_proj`: of each `every`-th, or of those of six blocks in the middle."""
     import torch
-    from safetensors import safe_open
 
     from lingualign.edit import Edit, LowRankDelta, tensor_fingerprint
+    from lingualign.models.stored import read_weights
 
-    places = json.loads((folder / "model.safetensors.index.json").read_text(encoding="utf-8"))["weight_map"]
-    names = [name for name in places if name.endswith("mlp.down_proj.weight")]
+    _, stored = read_weights(folder)
+    names = [name for name in stored if name.endswith("mlp.down_proj.weight")]
     names.sort(key=lambda name: int(name.split(".")[2]))
     first = max(0, (len(names) - BLOCKS) // 2)
     deltas, base = {}, {}
     for name in names[::every] if every else names[first : first + BLOCKS]:
-        with safe_open(folder / places[name], framework="pt") as handle:
-            weight = handle.get_tensor(name)
+        weight = stored[name].read()
         rows, columns = weight.shape
         rank = min(RANK, rows, columns)
         deltas[name] = LowRankDelta(torch.randn(rows, rank), torch.randn(columns, rank), (rows, columns))

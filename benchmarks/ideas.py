@@ -94,8 +94,8 @@ class Idea:
     """What differs from the demo's edit.
 
     Attributes:
-        method: its class.
         changes: settings.
+        method: its class.
         prepare: what is done to the anchors.
         languages_per_seed: in how many languages a seed is; None for all.
         every: which part of the seeds is fitted on: all, every second, ...

@@ -22,6 +22,7 @@ import torch
 from results_file import clock, result_file
 
 from lingualign.data.builtin import builtin_prompts
+from lingualign.edit import Edit
 from lingualign.features.block_major import BlockMajor
 from lingualign.features.positions import Positions
 from lingualign.features.store import FeatureSource
@@ -43,6 +44,22 @@ def anchors_of(count: int) -> Anchors:
     return build_anchors(prompts, LANGUAGES[0], LANGUAGES)
 
 
+def fit(loaded: LoadedModel, layers: tuple[int, ...], anchors: Anchors) -> Edit:
+    """The edit that is measured, of a model that is streamed or in memory."""
+    return SparseWeightEdit(layers=layers, positions=POSITIONS).fit(loaded.model, loaded.tokenizer, anchors)
+
+
+def described(folder: Path, device: str, layers: tuple[int, ...], anchors: int) -> dict[str, Any]:
+    """What was measured, and on what."""
+    return {
+        "model": json.loads((folder / "config.json").read_text(encoding="utf-8")),
+        "hardware": hardware_line(device),
+        "versions": versions(),
+        "layers": layers,
+        "anchors": anchors,
+    }
+
+
 def memory(field: str) -> int:
     """Bytes that the kernel gives for this process: `VmRSS` now, `VmHWM` at the peak."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
@@ -58,9 +75,8 @@ def measure(side: str, folder: Path, layers: tuple[int, ...], anchors: Anchors, 
     assert weights is not None
     loading = clock(device) - start
     if side == "edit":
-        method = SparseWeightEdit(layers=layers, positions=POSITIONS)
         with tempfile.TemporaryDirectory() as out:
-            method.fit(loaded.model, loaded.tokenizer, anchors).save(Path(out) / "edit.safetensors")
+            fit(loaded, layers, anchors).save(Path(out) / "edit.safetensors")
     else:
         _pass(loaded, layers, anchors)
     return {
@@ -134,11 +150,7 @@ def main() -> None:
     write_json(
         options.out or result_file("streamed-edit", options.device),
         {
-            "model": json.loads((options.folder / "config.json").read_text(encoding="utf-8")),
-            "hardware": hardware_line(options.device),
-            "versions": versions(),
-            "layers": layers,
-            "anchors": options.anchors,
+            **described(options.folder, options.device, layers, options.anchors),
             "time_ratio": best["edit"] / best["pass"],
             "memory_in_blocks": blocks,
             "runs": runs,

@@ -9,24 +9,14 @@ python benchmarks/streamed_parity.py FOLDER [--layers 4,8,12] [--anchors 64] [--
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from results_file import result_file
-from streamed_edit import POSITIONS, anchors_of
+from streamed_edit import anchors_of, described, fit
 
-from lingualign.edit import Edit
-from lingualign.hardware import hardware_line, versions
-from lingualign.methods.anchors import Anchors
-from lingualign.methods.sparse_weight_edit import SparseWeightEdit
-from lingualign.models.load import LoadedModel, load_model
+from lingualign.models.load import load_model
 from lingualign.models.stages import load_streamed
 from lingualign.runs import write_json
-
-
-def fit(loaded: LoadedModel, layers: tuple[int, ...], anchors: Anchors) -> Edit:
-    method = SparseWeightEdit(layers=layers, positions=POSITIONS)
-    return method.fit(loaded.model, loaded.tokenizer, anchors)
 
 
 def main() -> None:
@@ -54,12 +44,8 @@ def main() -> None:
     write_json(
         options.out or result_file("streamed-parity", options.device),
         {
-            "model": json.loads((options.folder / "config.json").read_text(encoding="utf-8")),
-            "hardware": hardware_line(options.device),
-            "versions": versions(),
+            **described(options.folder, options.device, layers, options.anchors),
             "precision": precision,
-            "layers": layers,
-            "anchors": options.anchors,
             "distance": distance,
             "smallest_norm": min(norms),
         },
