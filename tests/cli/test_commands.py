@@ -178,7 +178,7 @@ def test_plan_shows_what_is_needed_and_writes_nothing(
     assert "Matched   4 MLPs" in shown.stdout
     assert (
         "Covers    model.layers.0-3: gate mlp.gate_proj 96×64, up mlp.up_proj 96×64, down mlp.down_proj 64×96\n"
-        "          54.8% of the parameters can be edited; 29.9% are attention, "
+        "          54.8% of the parameters can be edited; 19.9% are attention's other matrices, "
     ) in shown.stdout
     assert not out.exists()
 

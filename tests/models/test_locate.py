@@ -230,6 +230,13 @@ def test_coverage_is_told_in_a_line_for_each_run_of_like_blocks() -> None:
     assert re.match(r"^\d+\.\d% of the parameters can be edited, the routed experts stay as they are; ", lines[2])
 
 
+def test_the_shares_of_a_model_without_experts_add_up_to_the_whole() -> None:
+    model = tiny("llama")
+    shares = re.findall(r"(\d+\.\d)%", coverage(model, locate_mlps(model)).lines()[-1])
+    assert len(shares) == 3
+    assert sum(map(float, shares)) == pytest.approx(100, abs=0.2)
+
+
 def test_a_model_without_blocks_is_refused() -> None:
     with pytest.raises(UnsupportedModel, match="no list of transformer blocks"):
         locate_mlps(nn.Linear(3, 3))

@@ -77,12 +77,12 @@ class Coverage:
             lines.append(f"{blocks[0]}{f'-{last}' if len(blocks) > 1 else ''}: {held}")
         kinds = {part.role.rpartition(" ")[0] or part.role for part in self.parts}
         known = sum(part.size for part in self.parts) / self.parameters
-        attention = sum(part.size for part in self.parts if part.role == "attention") / self.parameters
+        fixed = sum(part.size for part in self.parts if part.role == "attention" and not part.edited) / self.parameters
         rest = "" if "routed" not in kinds else ", the routed experts stay as they are"
         return [
             *lines,
-            f"{self.editable:.1%} of the parameters can be edited{rest}; {attention:.1%} are attention, "
-            f"{1 - known:.1%} lie outside the blocks or are norms and biases",
+            f"{self.editable:.1%} of the parameters can be edited{rest}; {fixed:.1%} are attention's other "
+            f"matrices, {1 - known:.1%} lie outside the blocks or are norms and biases",
         ]
 
 
