@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,7 @@ class Idea:
         prepare: what is done to the anchors.
         languages_per_seed: in how many languages a seed is; None for all.
         every: which part of the seeds is fitted on: all, every second, ...
+        keep_languages: of the keep set; None for the anchors' and English.
     """
 
     changes: Mapping[str, Any] = field(default_factory=dict)
@@ -106,8 +107,10 @@ class Idea:
     prepare: Callable[[Anchors], Anchors] | None = None
     languages_per_seed: int | None = DEMO_LANGUAGES_PER_SEED
     every: int = 1
+    keep_languages: Sequence[str] | None = None
 
 
+ALL_LANGUAGES = builtin_prompts().languages
 IDEAS: Mapping[str, Idea] = {
     "the demo's": Idea(),
     "each seed in one language": Idea(languages_per_seed=1),
@@ -138,6 +141,12 @@ IDEAS: Mapping[str, Idea] = {
     "attention and MLP, one language, counting 30": Idea(
         {"family": "residual", "reference_weight": 30}, languages_per_seed=1
     ),
+    "keep set in all fourteen languages": Idea(keep_languages=ALL_LANGUAGES),
+    "keep set in English only": Idea(keep_languages=("en",)),
+    "attention and MLP, keep set in all fourteen languages": Idea({"family": "residual"}, keep_languages=ALL_LANGUAGES),
+    "gate and up, towards pre-activations": Idea({"family": "paper"}),
+    "gate and up, towards post-activations": Idea({"family": "paper", "target": "post"}),
+    "eight reply tokens": Idea({"positions": {"reply_tokens": 8}}),
     "second round": Idea(method=SecondRound),
     "strength 0.8": Idea({"strength": 0.8}),
     "strength 1.25": Idea({"strength": 1.25}),
@@ -156,7 +165,9 @@ COLUMNS = (
 def fitted(loaded: LoadedModel, fit: PromptSet, idea: Idea, work: Path) -> tuple[Edit, Anchors]:
     """The edit of an idea, and what it was fitted on."""
     settings = EditSettings.model_validate({**DEMO_EDIT, **idea.changes})
-    anchors = build_anchors(fit.every(idea.every), "en", DEMO_ANCHORS, languages_per_seed=idea.languages_per_seed)
+    anchors = build_anchors(
+        fit.every(idea.every), "en", DEMO_ANCHORS, idea.keep_languages, languages_per_seed=idea.languages_per_seed
+    )
     if idea.prepare is not None:
         anchors = idea.prepare(anchors)
     replies = own_replies(loaded, anchors, settings.positions.reply_tokens, work)
