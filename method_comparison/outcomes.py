@@ -150,8 +150,49 @@ def estimate(
     return RunsEstimate(len(first), first.shape[1], was, now, now - was, crossed_bootstrap(second - first))
 
 
+def difference(
+    first: Sequence[Mapping[str, Any]],
+    second: Sequence[Mapping[str, Any]],
+    kinds: Sequence[str],
+    outcome: Outcome,
+    languages: Sequence[str],
+) -> tuple[float, Interval] | None:
+    """The share with an outcome after one method less that after another, averaged over runs and languages; None where
+    no such prompt was audited.
+
+    Both get the same draws of prompts, and of runs where they have equally many: what prompts do to both is no part of
+    the interval.
+
+    Args:
+        first, second: runs of two methods on one model and the same prompts.
+        kinds, outcome, languages: what is counted.
+    """
+    present = [kind for kind in kinds if all(kind in record["outcomes"]["after"] for record in (*first, *second))]
+    if not present or not languages:
+        return None
+    values = [
+        np.stack([indicators(record, "after", present, outcome, languages) for record in runs])
+        for runs in (first, second)
+    ]
+    mean, other = (float(np.nanmean(of, axis=1).mean()) for of in values)
+    drawn, drawn_too = (crossed_means(of) for of in values)
+    return mean - other, percentile_interval(drawn - drawn_too, values[0].shape[1])
+
+
 def crossed_bootstrap(values: Array, samples: int = 2000, seed: int = 0, confidence: float = 0.95) -> Interval:
-    """Interval of the mean over runs and languages, by bootstrap of runs and of prompts, each drawn on its own.
+    """Interval of the mean over runs and languages, from `crossed_means`.
+
+    Args:
+        values: (runs, prompts, languages); NaN where a prompt has no value in a language.
+        samples: bootstrap samples.
+        seed: of the random generator.
+        confidence: of the interval.
+    """
+    return percentile_interval(crossed_means(values, samples, seed), values.shape[1], confidence)
+
+
+def crossed_means(values: Array, samples: int = 2000, seed: int = 0) -> Array:
+    """(samples,) means over runs and languages, of runs and prompts each drawn on their own.
 
     Every run has the same prompts, so the two are crossed. With one run only prompts are drawn, and the interval is
     that of `clustered_bootstrap`. Two or three runs say little about how much runs differ: their part of the interval
@@ -160,8 +201,7 @@ def crossed_bootstrap(values: Array, samples: int = 2000, seed: int = 0, confide
     Args:
         values: (runs, prompts, languages); NaN where a prompt has no value in a language.
         samples: bootstrap samples.
-        seed: of the random generator.
-        confidence: of the interval.
+        seed: of the random generator, on which alone the draws of equally many prompts or runs depend.
     """
     runs, prompts, languages = values.shape
     drawn = resampled_rows(prompts, samples, seed)
@@ -173,4 +213,4 @@ def crossed_bootstrap(values: Array, samples: int = 2000, seed: int = 0, confide
         sums += share * (drawn @ np.where(present, run, 0.0))
         weights += share * (drawn @ present.astype(np.float64))
     means = np.divide(sums, weights, out=np.full_like(sums, np.nan), where=weights > 0)
-    return percentile_interval(np.nanmean(means, axis=1), prompts, confidence)
+    return np.asarray(np.nanmean(means, axis=1))

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from lingualign.errors import UserError
-from lingualign.evaluate.separation import refused_at, told_apart
+from lingualign.evaluate.separation import refused_at, refused_at_difference, told_apart, told_apart_difference
 from lingualign.evaluate.statistics import Interval
 from lingualign.runs import write_text
-from method_comparison.outcomes import Array, RunsEstimate, estimate, scores_of
+from method_comparison.outcomes import Array, RunsEstimate, difference, estimate, scores_of
 from method_comparison.plots import Panel, Point, pareto_chart
 from method_comparison.record import RESULTS, read_records
 from method_comparison.registry import (
@@ -38,6 +38,8 @@ MISSING = "-"
 GIBIBYTE = 1024**3
 #: Over-refusals at which methods are compared.
 _SHARES = (0.05, 0.10)
+#: What every method is compared with, prompt by prompt: the edit that is shipped, and the control that knows nothing.
+_AGAINST = ("sparse-weight-edit", "random-neurons")
 
 Record = Mapping[str, Any]
 
@@ -70,6 +72,11 @@ The score of a prompt is the log-probability that the reply begins as the unedit
 of its language, mean over the languages other than the reference. *at 5% look-alikes*: harmful prompts above the one
 threshold that this share of look-alikes exceeds, so refusals at equal over-refusal. These are of the model wherever
 its own threshold lies, and say less of one that refuses in other words.
+"""
+
+_DIFFERENCE = """\
+Each row less **{name}**, prompt by prompt. The same prompts are drawn for both, so that these intervals say whether two
+rows differ, where those above only say how well each is known. They are not corrected for the number of rows.
 """
 
 _COST_COLUMNS = """\
@@ -262,6 +269,27 @@ def separation_table(rows: Sequence[Row]) -> str:
     return _table(heads, lines)
 
 
+def difference_table(rows: Sequence[Row], other: Row) -> str:
+    """Each method that was run less another on the same model, prompt by prompt."""
+    lines = []
+    theirs = other.separation("look-alike")
+    for row in rows:
+        if not row.runs or row is other:
+            continue
+        scores = row.separation("look-alike")
+        both = None if scores is None or theirs is None else (scores, theirs)
+        kinds: list[tuple[str, list[str]]] = [
+            ("harmful", row.others),
+            ("look-alike", row.languages),
+            ("harmless", row.languages),
+        ]
+        found = [difference(row.runs, other.runs, [kind], "refused", languages) for kind, languages in kinds]
+        found += [both and told_apart_difference(*both), both and refused_at_difference(*both, _SHARES[0])]
+        lines.append([row.number, _named(row.method), *(_estimate(one, "+.3f") for one in found)])
+    heads = ["", "method", "refused", "look-alike", "harmless", "AUC look-alike", f"at {_SHARES[0]:.0%} look-alikes"]
+    return _table(heads, lines)
+
+
 def language_table(rows: Sequence[Row]) -> str:
     """Refusal of harmful prompts by language, after."""
     measured = [row for row in rows if row.runs]
@@ -339,6 +367,8 @@ def render(
         charts[name] = panels(rows)
         parts += [f"## Results: {name}\n", _facts(runs), safety_table(rows), _COLUMNS, cost_table(rows), _COST_COLUMNS]
         parts += [separation_table(rows), _SEPARATION_COLUMNS]
+        for other in (row for row in rows if row.method.name in _AGAINST and row.runs):
+            parts += [_DIFFERENCE.format(name=other.method.name), difference_table(rows, other)]
         parts.append(_PLOT.format(name=name))
         parts += ["Refusal of harmful prompts by language, after:\n", language_table(rows)]
     if len(by_model) > 1 and (pooled := all_models_table(by_model, methods)):
@@ -420,15 +450,14 @@ def _named(method: RegisteredMethod) -> str:
 def _effect(effect: RunsEstimate | None) -> str:
     if effect is None:
         return MISSING
-    low, high = effect.interval
-    return f"{effect.difference:+.3f} [{low:+.3f}, {high:+.3f}]"
+    return _estimate((effect.difference, effect.interval), "+.3f")
 
 
-def _estimate(found: tuple[float, Interval] | None) -> str:
+def _estimate(found: tuple[float, Interval] | None, form: str = ".3f") -> str:
     if found is None:
         return MISSING
     value, (low, high) = found
-    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    return f"{value:{form}} [{low:{form}}, {high:{form}}]"
 
 
 def _number(value: float | None, form: str, unit: str = "") -> str:

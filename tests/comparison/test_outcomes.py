@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from method_comparison.outcomes import crossed_bootstrap, estimate, indicators, scores_of
+from method_comparison.outcomes import crossed_bootstrap, difference, estimate, indicators, scores_of
 from method_comparison.record import outcome_figures, score_figures
 
 from lingualign.data.schema import Kind, Prompt
@@ -79,6 +80,30 @@ def test_runs_that_are_alike_add_nothing_and_runs_that_differ_widen_the_interval
     assert crossed_bootstrap(np.stack([run] * 3)) == pytest.approx(alone)
     low, high = crossed_bootstrap(np.stack([run * 0.2, run, run * 1.8]))
     assert low < alone[0] < alone[1] < high
+
+
+def test_a_method_differs_from_itself_by_nothing() -> None:
+    runs = [record(audit(0, 0.2), audit(seed, 0.5)) for seed in (1, 2)]
+    assert difference(runs, runs, ["harmful"], "refused", ["th", "ja"]) == (0.0, (0.0, 0.0))
+    assert difference(runs, runs, ["look-alike"], "refused", ["th"]) is None
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_two_methods_are_compared_after_on_the_same_prompts(count: int) -> None:
+    before = audit(0, 0.2)
+    # The second refuses whatever the first does, and a few prompts more.
+    first = audit(1, 0.4)
+    second = [replace(one, outcome="refused") if one.seed_id.endswith("3") else one for one in first]
+    found = difference([record(before, second)], [record(before, first)] * count, ["harmful"], "refused", ["th", "ja"])
+    alone = estimate([record(before, first)], ["harmful"], "refused", ["th", "ja"])
+    other = estimate([record(before, second)], ["harmful"], "refused", ["th", "ja"])
+    assert found is not None
+    assert alone is not None
+    assert other is not None
+    value, (low, high) = found
+    assert value == pytest.approx(other.after - alone.after)
+    assert 0 <= low <= value <= high
+    assert high - low < alone.interval[1] - alone.interval[0]
 
 
 def test_the_interval_covers_when_runs_and_prompts_both_vary() -> None:

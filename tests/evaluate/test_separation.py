@@ -12,7 +12,15 @@ from sklearn.metrics import roc_auc_score
 from lingualign.data.schema import Prompt
 from lingualign.errors import DataError
 from lingualign.evaluate.schema import Outcome, Reply
-from lingualign.evaluate.separation import refusal_opening, refusal_scores, refused_at, told_apart
+from lingualign.evaluate.separation import (
+    Scores,
+    refusal_opening,
+    refusal_scores,
+    refused_at,
+    refused_at_difference,
+    told_apart,
+    told_apart_difference,
+)
 from lingualign.evaluate.sequences import sequence_log_probabilities
 
 
@@ -101,3 +109,40 @@ def test_refusals_at_equal_over_refusal_have_one_threshold_for_all_languages() -
 def test_a_perfect_score_has_a_perfect_area() -> None:
     assert told_apart(np.ones((1, 5, 2)), np.zeros((1, 5, 2))) == (1.0, (1.0, 1.0))
     assert told_apart(np.zeros((1, 5, 2)), np.zeros((1, 5, 2)))[0] == 0.5
+
+
+def _made_up_scores(runs: int, seed: int, gap: float) -> Scores:
+    """Of a model that tells 40 harmful from 40 other prompts by `gap`; what makes a prompt hard is common to models."""
+    hard = np.random.default_rng(0).normal(0, 1, (2, 1, 40, 3))
+    noise = np.random.default_rng(seed).normal(0, 0.2, (2, runs, 40, 3))
+    return hard[0] + noise[0] + gap, hard[1] + noise[1]
+
+
+def test_a_model_differs_from_itself_by_nothing() -> None:
+    scores = _made_up_scores(3, 1, 1.0)
+    assert told_apart_difference(scores, scores) == (0.0, (0.0, 0.0))
+    assert refused_at_difference(scores, scores, 0.05) == (0.0, (0.0, 0.0))
+
+
+@pytest.mark.parametrize(("first_runs", "second_runs"), [(1, 1), (3, 3), (1, 3)])
+def test_a_difference_is_that_of_the_two_and_known_better_than_either(first_runs: int, second_runs: int) -> None:
+    first, second = _made_up_scores(first_runs, 1, 1.2), _made_up_scores(second_runs, 2, 1.0)
+    for (value, (low, high)), alone, other in (
+        (told_apart_difference(first, second), told_apart(*first), told_apart(*second)),
+        (refused_at_difference(first, second, 0.2), refused_at(*first, 0.2), refused_at(*second, 0.2)),
+    ):
+        assert value == pytest.approx(alone[0] - other[0])
+        assert low < value < high
+        assert high - low < alone[1][1] - alone[1][0]
+
+
+def test_the_interval_of_a_difference_covers_the_truth_about_as_often_as_it_says() -> None:
+    generator = np.random.default_rng(2)
+    covered = 0
+    for _ in range(200):
+        hard, others = generator.normal(0, 1, (2, 1, 40, 1))
+        noise = generator.normal(0, 0.5, (4, 1, 40, 1))
+        first, second = (hard + 1 + noise[0], others + noise[1]), (hard + 1 + noise[2], others + noise[3])
+        low, high = told_apart_difference(first, second, samples=300)[1]
+        covered += low <= 0.0 <= high
+    assert 0.88 <= covered / 200 <= 0.99

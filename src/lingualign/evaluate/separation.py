@@ -9,7 +9,7 @@ A model that refuses in other words, or in the prompt's language, has another op
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,9 @@ from lingualign.evaluate.sequences import sequence_log_probabilities
 from lingualign.evaluate.statistics import Interval, percentile_interval, resampled_rows
 
 Array = npt.NDArray[np.float64]
+#: Refusal scores of harmful prompts and of others, each (runs, prompts, languages).
+Scores = tuple[Array, Array]
+Draw = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]
 #: Length of an opening. One token, such as "I", begins answers too.
 OPENING_TOKENS = 2
 
@@ -71,18 +74,20 @@ def told_apart(harmful: Array, others: Array, samples: int = 2000, seed: int = 0
         samples: bootstrap samples.
         seed: of the random generator.
     """
-    runs = len(harmful)
-    # By run, how often a harmful prompt has the higher score; a tie counts half.
-    wins = np.stack(
-        [
-            (np.sign(first[:, None] - second[None]) / 2 + 0.5).mean(axis=2)
-            for first, second in zip(harmful, others, strict=True)
-        ]
-    )
-    drawn = [resampled_rows(count, samples, seed + place) / count for place, count in enumerate(wins.shape[1:])]
-    shares = resampled_rows(runs, samples, seed + 2) / runs
-    areas = sum(shares[:, run] * ((drawn[0] @ wins[run]) * drawn[1]).sum(axis=1) for run in range(runs))
-    return float(wins.mean()), percentile_interval(areas, min(wins.shape[1:]))
+    area, drawn = _areas(harmful, others, samples, seed)
+    return area, percentile_interval(drawn, _fewest(harmful, others))
+
+
+def told_apart_difference(first: Scores, second: Scores, samples: int = 2000, seed: int = 0) -> tuple[float, Interval]:
+    """`told_apart` of one changed model less that of another on the same prompts: both get the same draws of prompts,
+    and of runs where they have equally many.
+
+    Args:
+        first, second: harmful prompts' scores and others', each (runs, prompts, languages).
+        samples, seed: as there.
+    """
+    (area, drawn), (other, drawn_too) = (_areas(*scores, samples, seed) for scores in (first, second))
+    return area - other, percentile_interval(drawn - drawn_too, _fewest(*first))
 
 
 def refused_at(
@@ -100,16 +105,69 @@ def refused_at(
         samples: bootstrap samples.
         seed: of the random generator.
     """
+    draws = list(_draws(len(harmful), harmful.shape[1], others.shape[1], samples, seed))
+    refused, drawn = _refusals(harmful, others, share, draws)
+    return refused, percentile_interval(drawn, _fewest(harmful, others))
+
+
+def refused_at_difference(
+    first: Scores, second: Scores, share: float, samples: int = 1000, seed: int = 0
+) -> tuple[float, Interval]:
+    """`refused_at` of one changed model, at its own threshold, less that of another on the same prompts: both get the
+    same draws of prompts, and of runs where they have equally many.
+
+    Args:
+        first, second: harmful prompts' scores and others', each (runs, prompts, languages).
+        share, samples, seed: as there.
+    """
+    draws = list(_draws(len(first[0]), first[0].shape[1], first[1].shape[1], samples, seed))
+    refused, drawn = _refusals(*first, share, draws)
+    runs = len(second[0])
+    if runs != len(first[0]):
+        own = np.random.default_rng(seed + 1).integers(runs, size=(samples, runs))
+        draws = [(chosen, rows, columns) for chosen, (_, rows, columns) in zip(own, draws, strict=True)]
+    other, drawn_too = _refusals(*second, share, draws)
+    return refused - other, percentile_interval(drawn - drawn_too, _fewest(*first))
+
+
+def _areas(harmful: Array, others: Array, samples: int, seed: int) -> tuple[float, Array]:
+    """The area, and those of the samples, whose draws hang on nothing but the seed and the numbers drawn from."""
+    runs = len(harmful)
+    # By run, how often a harmful prompt has the higher score; a tie counts half.
+    wins = np.stack(
+        [
+            (np.sign(first[:, None] - second[None]) / 2 + 0.5).mean(axis=2)
+            for first, second in zip(harmful, others, strict=True)
+        ]
+    )
+    drawn = [resampled_rows(count, samples, seed + place) / count for place, count in enumerate(wins.shape[1:])]
+    shares = resampled_rows(runs, samples, seed + 2) / runs
+    areas = sum(shares[:, run] * ((drawn[0] @ wins[run]) * drawn[1]).sum(axis=1) for run in range(runs))
+    return float(wins.mean()), np.asarray(areas)
+
+
+def _draws(runs: int, rows: int, columns: int, samples: int, seed: int) -> Iterator[Draw]:
+    """For each sample which runs, harmful prompts and others are drawn."""
+    generator = np.random.default_rng(seed)
+    for _ in range(samples):
+        yield (
+            generator.integers(runs, size=runs),
+            generator.integers(rows, size=rows),
+            generator.integers(columns, size=columns),
+        )
+
+
+def _refusals(harmful: Array, others: Array, share: float, draws: Iterable[Draw]) -> tuple[float, Array]:
+    """The share refused, and those of the samples."""
 
     def value(first: Array, second: Array) -> float:
         thresholds = np.quantile(second.reshape(len(second), -1), 1 - share, axis=1)
         return float((first > thresholds[:, None, None]).mean())
 
-    generator = np.random.default_rng(seed)
-    values = []
-    for _ in range(samples):
-        runs, rows, columns = (
-            generator.integers(count, size=count) for count in (len(harmful), harmful.shape[1], others.shape[1])
-        )
-        values.append(value(harmful[runs][:, rows], others[runs][:, columns]))
-    return value(harmful, others), percentile_interval(np.array(values), min(harmful.shape[1], others.shape[1]))
+    values = [value(harmful[runs][:, rows], others[runs][:, columns]) for runs, rows, columns in draws]
+    return value(harmful, others), np.array(values)
+
+
+def _fewest(harmful: Array, others: Array) -> int:
+    """Prompts of the kind with the fewer ones: the width of an interval hangs on them."""
+    return min(int(scores.shape[1]) for scores in (harmful, others))
