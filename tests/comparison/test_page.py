@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from method_comparison.page import DOCS, PAGE, render
+from method_comparison.page import DOCS, PAGE, difference_table, render, rows_of
 from method_comparison.plots import described
 from method_comparison.record import RESULTS, read_records
 from method_comparison.registry import MODELS, load_methods, load_model_file, names
@@ -16,3 +16,17 @@ def test_the_page_is_that_of_the_results() -> None:
     assert drawn == charts.keys()
     for name, panels in charts.items():
         assert described(panels) in (DOCS / "method-comparison" / f"{name}.svg").read_text(encoding="utf-8")
+
+
+def test_a_method_less_the_unedited_model_is_its_gain() -> None:
+    records = [record for record in read_records(RESULTS, "report") if record["model"]["name"] == "small"]
+    rows = rows_of(records, load_methods())
+    edit, nothing = (next(row for row in rows if row.method.name == name) for name in ("sparse-weight-edit", "no-edit"))
+    table = difference_table([edit, nothing, *(row for row in rows if not row.runs)], nothing)
+    assert edit.gain is not None
+    low, high = edit.gain.interval
+    # Neither the method itself nor one that was not run has a row.
+    (line,) = table.splitlines()[2:]
+    assert line.startswith(
+        f"| {edit.number} | **sparse-weight-edit** | {edit.gain.difference:+.3f} [{low:+.3f}, {high:+.3f}] |"
+    )
