@@ -26,7 +26,7 @@ from torch import Tensor
 
 from lingualign.cli.demo import DEMO_ANCHORS, DEMO_EDIT, DEMO_LANGUAGES_PER_SEED
 from lingualign.config import EditSettings
-from lingualign.data.builtin import builtin_prompts
+from lingualign.data.builtin import BUILTIN_LANGUAGES, builtin_prompts
 from lingualign.data.schema import KINDS, PromptSet
 from lingualign.edit import Edit
 from lingualign.features.collect import Site
@@ -110,7 +110,6 @@ class Idea:
     keep_languages: Sequence[str] | None = None
 
 
-ALL_LANGUAGES = builtin_prompts().languages
 IDEAS: Mapping[str, Idea] = {
     "the demo's": Idea(),
     "each seed in one language": Idea(languages_per_seed=1),
@@ -141,9 +140,11 @@ IDEAS: Mapping[str, Idea] = {
     "attention and MLP, one language, counting 30": Idea(
         {"family": "residual", "reference_weight": 30}, languages_per_seed=1
     ),
-    "keep set in all fourteen languages": Idea(keep_languages=ALL_LANGUAGES),
+    "keep set in all fourteen languages": Idea(keep_languages=BUILTIN_LANGUAGES),
     "keep set in English only": Idea(keep_languages=("en",)),
-    "attention and MLP, keep set in all fourteen languages": Idea({"family": "residual"}, keep_languages=ALL_LANGUAGES),
+    "attention and MLP, keep set in all fourteen languages": Idea(
+        {"family": "residual"}, keep_languages=BUILTIN_LANGUAGES
+    ),
     "gate and up, towards pre-activations": Idea({"family": "paper"}),
     "gate and up, towards post-activations": Idea({"family": "paper", "target": "post"}),
     "eight reply tokens": Idea({"positions": {"reply_tokens": 8}}),
