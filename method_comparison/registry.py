@@ -15,6 +15,7 @@ from lingualign.errors import ConfigError, UserError
 from lingualign.models.load import SMALL_MODEL
 from lingualign.organism.build import merged_name, small_model_folder
 from method_comparison.imports import made
+from method_comparison.packaged import PackagedModel
 from method_comparison.treatment import Method
 
 FOLDER = Path(__file__).parent
@@ -57,11 +58,14 @@ class ModelFile(_File):
         description: one sentence for the page.
         run: the settings of a run as `lingualign run --config` reads them.
         adapter: folder of another adapter of the small model, seen from the file's.
+        gguf: PACKAGE/FILE, where an installed Python package carries the model's weights. The name under `run` then
+            says what they are, and the hub is not asked.
     """
 
     description: str = Field(min_length=1)
     run: dict[str, Any]
     adapter: str | None = None
+    gguf: str | None = Field(default=None, pattern=r"^\w+/[\w.-]+$")
 
 
 @dataclass(frozen=True)
@@ -79,33 +83,40 @@ class RegisteredMethod:
 
 @dataclass(frozen=True)
 class RegisteredModel:
-    """A model by its name, with the settings of its runs and the adapter in place of the small model's, if any."""
+    """A model by its name, with the settings of its runs and, if they come from elsewhere, the adapter in place of the
+    small model's or the package with the weights."""
 
     name: str
     file: ModelFile
     config: RunConfig
     adapter: Path | None = None
+    packaged: PackagedModel | None = None
 
     @property
     def source(self) -> str:
-        """What the model is, wherever its files are: the hub id, `small`, a local checkpoint's folder name, or the name
-        of the small model with another adapter, which carries that adapter's hash.
+        """What the model is, wherever its files are: the hub id, `small`, a local checkpoint's folder name, or a name
+        that carries the hash of the small model's other adapter or of the package's weights.
 
         Raises:
-            UserError: there is no such adapter.
+            UserError: there is no such adapter or package.
         """
         if self.adapter is not None:
             return merged_name(self.adapter)
+        if self.packaged is not None:
+            return self.packaged.name
         name = self.config.model
         return Path(name).name if Path(name).is_dir() else name
 
     def checkpoint(self) -> str:
-        """What `load_model` takes. The small model with another adapter is built on first use, in about a minute.
+        """What `load_model` takes. The small model with another adapter is built on first use, in about a minute, a
+        package's weights in seconds.
 
         Raises:
-            UserError: there is no such adapter, or the base weights are missing or damaged.
+            UserError: there is no such adapter or package, or the base weights are missing or damaged.
         """
-        return self.config.model if self.adapter is None else str(small_model_folder(self.adapter))
+        if self.adapter is not None:
+            return str(small_model_folder(self.adapter))
+        return self.config.model if self.packaged is None else str(self.packaged.folder())
 
 
 def names(folder: Path) -> list[str]:
@@ -162,6 +173,11 @@ def load_model_file(name: str, folder: Path = MODELS) -> RegisteredModel:
     path = given if given.suffix == ".toml" else _path(name, folder, "model")
     file = _checked(ModelFile, path)
     config = build_config(file.run, str(path))
+    if file.adapter and file.gguf:
+        raise ConfigError(f"{path}: adapter and gguf: a model has one or the other; remove one")
+    if file.gguf:
+        package, _, name = file.gguf.partition("/")
+        return RegisteredModel(path.stem, file, config, packaged=PackagedModel(package, name))
     if file.adapter is None:
         return RegisteredModel(path.stem, file, config)
     if config.model != SMALL_MODEL:

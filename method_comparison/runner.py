@@ -194,7 +194,10 @@ class Comparison:
         A fit that was measured before, with any seed and on either split, is taken to last as long again.
         """
         prompts = replace(self.prompts, report=self.audited)
-        plan = make_plan(self.model.config, prompts, self.options.work, "run")
+        config = self.model.config
+        if self.model.packaged is not None:
+            config = config.model_copy(update={"model": self.model.checkpoint()})
+        plan = make_plan(config, prompts, self.options.work, "run")
         found: dict[tuple[str, int], tuple[float | None, float]] = {}
         for task in tasks:
             earlier = sorted(self.options.results.glob(f"*/{self.model.name}/{task.method.name}/seed-*.json"))

