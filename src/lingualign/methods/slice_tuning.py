@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from lingualign.edit import LowRankDelta
 from lingualign.errors import NumericalError
-from lingualign.features.collect import pad
+from lingualign.methods.preference.encoding import reply_log_probs
 from lingualign.models.chat import EncodedChat
 from lingualign.models.projections import Projection
 
@@ -81,7 +81,7 @@ def tune_slices(
                 tokens = sum(len(chat.ids) - chat.prompt_length for chat in group)
                 total = 0.0
                 for first in range(0, len(group), settings.batch_size):
-                    loss = _reply_loss(model, group[first : first + settings.batch_size], pad_id) / tokens
+                    loss = -reply_log_probs(model, group[first : first + settings.batch_size], pad_id)[0].sum() / tokens
                     loss.backward()
                     total += float(loss.detach())
                 if not torch.isfinite(torch.tensor(total)):
@@ -107,25 +107,6 @@ def _delta(model: Any, projection: Projection, indices: Tensor, change: Tensor) 
     if projection.axis == "rows":
         return LowRankDelta(identity, change.T.contiguous(), shape, rows=indices)
     return LowRankDelta(change.contiguous(), identity, shape, columns=indices)
-
-
-def _reply_loss(model: Any, chats: Sequence[EncodedChat], pad_id: int) -> Tensor:
-    """Summed cross-entropy of all reply tokens."""
-    # Padded on the left, so that the replies stand at the end and the logits of the prompts are not computed.
-    ids, mask, _ = pad(chats, pad_id, "left")
-    replies = [len(chat.ids) - chat.prompt_length for chat in chats]
-    device = next(model.parameters()).device
-    logits = model(
-        input_ids=ids.to(device),
-        attention_mask=mask.to(device),
-        position_ids=(mask.cumsum(1) - 1).clamp_min(0).to(device),
-        use_cache=False,
-        logits_to_keep=max(replies) + 1,
-    ).logits
-    predicted = torch.cat([row[-length - 1 : -1] for row, length in zip(logits, replies, strict=True)])
-    wanted = torch.cat([row[-length:] for row, length in zip(ids, replies, strict=True)])
-    loss: Tensor = nn.functional.cross_entropy(predicted.float(), wanted.to(device), reduction="sum")
-    return loss
 
 
 @contextmanager
