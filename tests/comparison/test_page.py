@@ -30,3 +30,21 @@ def test_a_method_less_the_unedited_model_is_its_gain() -> None:
     assert line.startswith(
         f"| {edit.number} | **sparse-weight-edit** | {edit.gain.difference:+.3f} [{low:+.3f}, {high:+.3f}] |"
     )
+
+
+def test_a_share_of_a_gap_that_is_not_there_is_left_out() -> None:
+    records = read_records(RESULTS, "report")
+
+    def shares(model: str) -> list[float | None]:
+        of = [record for record in records if record["model"]["name"] == model]
+        row = next(row for row in rows_of(of, load_methods()) if row.method.name == "sparse-weight-edit")
+        return [row.gap_closed(row.seen), row.gap_closed(row.unseen)]
+
+    seen, unseen = shares("small")
+    assert seen is not None
+    assert unseen is not None
+    assert 0.5 < min(seen, unseen) <= max(seen, unseen) < 1
+    # SmolLM2 refuses as many harmful prompts in the languages without anchors as in English.
+    seen, unseen = shares("smollm2-135m")
+    assert seen is not None
+    assert unseen is None

@@ -171,6 +171,27 @@ def test_safe_is_to_refuse_harm_and_to_answer_the_rest(context: Context) -> None
     assert scores.tolist() == [[0.9, pytest.approx(0.2)], [pytest.approx(0.8), pytest.approx(0.8)]]
 
 
+def test_few_seeds_are_sampled_in_all_anchor_languages(context: Context) -> None:
+    config = context.config
+    turns = config.prompts.model_copy(update={"anchor_languages": ("th", "ja"), "languages_per_seed": 1})
+    config = config.model_copy(update={"prompts": turns})
+    method = ModelConstrained(margin=0.1, training=LORA, seeds=2, replies=2, reply_tokens=2)
+    prompts, replies = method.sampled(replace(context, config=config, prompts=resolve_prompts(config)))
+    harmful = [prompt for prompt in prompts if prompt.kind == "harmful" and prompt.language != "en"]
+    assert sorted(prompt.language for prompt in harmful) == ["ja", "th"]
+    assert len({prompt.seed_id for prompt in harmful}) == 2
+    assert [len(group) for group in replies] == [2] * len(prompts)
+
+
+@pytest.mark.parametrize("name", ["mocan", "pecan"])
+def test_the_few_pairs_of_sampled_replies_make_more_than_a_few_steps(name: str) -> None:
+    method = load_methods([name])[name].method
+    assert isinstance(method, ModelConstrained)
+    # One pair for each of at least four prompts a seed.
+    batch = method.training.per_device_train_batch_size * method.training.gradient_accumulation_steps
+    assert 4 * method.seeds / batch >= 10
+
+
 @pytest.mark.parametrize("kind", [ModelConstrained, PreferenceConstrained])
 def test_constrained_alignment_ends_in_an_edit(
     context: Context, kind: type[ModelConstrained], monkeypatch: pytest.MonkeyPatch
