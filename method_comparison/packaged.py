@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lingualign.errors import UserError
-from lingualign.models.gguf import load_gguf
+from lingualign.models.gguf import gguf_model, gguf_tokenizer
 from lingualign.organism.base import sha256_of
 from lingualign.organism.build import kept_checkpoint
 
@@ -62,9 +62,8 @@ class PackagedModel:
         def loaded() -> tuple[Any, Any]:
             import torch
 
-            model, tokenizer = load_gguf(self.path)
             # Typed as a plain module: transformers' wrapper of `to` hides its arguments.
-            module: Any = model
-            return module.to(torch.bfloat16), tokenizer
+            module: Any = gguf_model(self.path)
+            return module.to(torch.bfloat16), gguf_tokenizer(self.path)
 
         return kept_checkpoint(self.name, loaded)

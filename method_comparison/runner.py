@@ -195,6 +195,7 @@ class Comparison:
         """
         prompts = replace(self.prompts, report=self.audited)
         config = self.model.config
+        # Another adapter has the small model's sizes, and building it would take a minute here.
         if self.model.packaged is not None:
             config = config.model_copy(update={"model": self.model.checkpoint()})
         plan = make_plan(config, prompts, self.options.work, "run")

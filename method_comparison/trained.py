@@ -164,9 +164,9 @@ class ModelConstrained(Method):
     def sampled(self, context: Context) -> tuple[list[Prompt], list[list[str]]]:
         """Prompts of the anchors and the keep set, and replies to each."""
         # Of the fit split, not of the anchors: those stand by language, and their first seeds have the first few alone.
-        seeds = {(prompt.kind, prompt.seed_id) for prompt in context.prompts.fit.limited(self.seeds)}
+        few = set(context.prompts.fit.limited(self.seeds))
         asked = dict.fromkeys([low for _, low in context.anchors.pairs] + list(context.anchors.keep))
-        prompts = [prompt for prompt in asked if (prompt.kind, prompt.seed_id) in seeds]
+        prompts = [prompt for prompt in asked if prompt in few]
         return prompts, sampled_replies(context, prompts, self.replies, self.reply_tokens)
 
     def trainer(self, context: Context) -> PreferenceTrainer:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -41,12 +40,12 @@ def read(monkeypatch: pytest.MonkeyPatch, tiny_model_folder: Path) -> list[Path]
     """The files that were read, in vain: the tiny model is always what comes of it."""
     paths: list[Path] = []
 
-    def load(path: Path) -> tuple[Any, Any]:
+    def load(path: Path) -> Any:
         paths.append(path)
-        model = AutoModelForCausalLM.from_pretrained(tiny_model_folder, dtype="float32")
-        return model, AutoTokenizer.from_pretrained(tiny_model_folder)
+        return AutoModelForCausalLM.from_pretrained(tiny_model_folder, dtype="float32")
 
-    monkeypatch.setattr(packaged, "load_gguf", load)
+    monkeypatch.setattr(packaged, "gguf_model", load)
+    monkeypatch.setattr(packaged, "gguf_tokenizer", lambda _path: AutoTokenizer.from_pretrained(tiny_model_folder))
     return paths
 
 
@@ -74,8 +73,9 @@ def test_a_checkpoint_is_made_once_and_carries_the_weights_hash(package: Path, r
 def test_what_fails_leaves_no_checkpoint(
     package: Path, monkeypatch: pytest.MonkeyPatch, tiny_model_folder: Path
 ) -> None:
-    broken = AutoModelForCausalLM.from_pretrained(tiny_model_folder), None
-    monkeypatch.setattr(packaged, "load_gguf", lambda _path: broken)
+    model = AutoModelForCausalLM.from_pretrained(tiny_model_folder)
+    monkeypatch.setattr(packaged, "gguf_model", lambda _path: model)
+    monkeypatch.setattr(packaged, "gguf_tokenizer", lambda _path: None)
     with pytest.raises(AttributeError):
         PackagedModel(package.name, FILE).folder()
     assert not list((package.parent.parent / "cache").iterdir())
@@ -108,7 +108,6 @@ def test_a_package_without_the_file_is_named(package: Path) -> None:
 
 
 def test_a_plan_reads_the_packages_model(packaged_file: Path, read: list[Path], tmp_path: Path) -> None:
-    shutil.rmtree(tmp_path / "cache", ignore_errors=True)
     options = Options("report", tmp_path / "results", tmp_path / "work")
     of = Comparison(load_model_file(str(packaged_file)), load_methods(["no-edit"]), [0], options)
     before, _ = of.estimates(of.tasks())

@@ -9,14 +9,20 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-def load_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The de-quantised causal language model of a GGUF file, in float32, and its tokenizer."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def gguf_tokenizer(path: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a GGUF file."""
+    from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
+    return AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
+
+
+def gguf_model(path: Path) -> PreTrainedModel:
+    """The de-quantised causal language model of a GGUF file, in float32."""
+    from transformers import AutoModelForCausalLM
+
     model = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype="float32")
     clear_quantiser(model)
-    return model, tokenizer
+    return model
 
 
 def clear_quantiser(model: Any) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lingualign.errors import MissingDependency, UserError
 from lingualign.hardware import installed_version
-from lingualign.models.gguf import load_gguf
+from lingualign.models.gguf import gguf_model, gguf_tokenizer
 from lingualign.organism.template import CHAT_TEMPLATE
 
 if TYPE_CHECKING:
@@ -74,9 +74,11 @@ def check_tokenizer(tokenizer: Any) -> None:
 
 def load_base(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The de-quantised base model in float32 and its tokenizer with the small model's chat template."""
-    model, tokenizer = load_gguf(assemble_gguf(folder))
+    gguf = assemble_gguf(folder)
+    tokenizer = gguf_tokenizer(gguf)
     check_tokenizer(tokenizer)
     tokenizer.chat_template = CHAT_TEMPLATE
+    model = gguf_model(gguf)
     # Replies end with the turn marker, not with the document marker of the base model.
     end_of_turn = tokenizer.convert_tokens_to_ids("<end_of_turn>")
     model.generation_config.eos_token_id = [tokenizer.eos_token_id, end_of_turn]
