@@ -6,6 +6,7 @@ import math
 import random
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -109,6 +110,30 @@ def test_nothing_of_the_users_changes_and_nothing_is_printed(
     assert not list(recwarn)
     first, second = ([delta.dense() for delta in edit.deltas.values()] for edit in edits)
     assert all(torch.equal(*both_deltas) for both_deltas in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("method", [DPO, SFT])
+def test_the_output_matrix_reads_reply_tokens_and_nothing_else(
+    tiny_model: Any, pairs: list[PreferencePair], method: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trl.trainer import utils
+
+    before = utils._use_triton
+    read: list[int] = []
+
+    theirs = utils._ChunkedLogProbFunction.apply
+
+    def counting(hidden: torch.Tensor, *rest: Any) -> Any:
+        read.append(len(hidden))
+        return theirs(hidden, *rest)
+
+    monkeypatch.setattr(utils, "_ChunkedLogProbFunction", SimpleNamespace(apply=counting))
+    method(training=replace(TRAINING, num_train_epochs=1)).fit(*tiny_model, pairs)
+    chosen, rejected = _log_probs(*tiny_model, pairs)[1].chunk(2)
+    expected = int(chosen.sum() + rejected.sum()) if method is DPO else int(chosen.sum())
+    # DPO asks the reference as well.
+    assert read == [expected] * (2 if method is DPO else 1)
+    assert utils._use_triton is before
 
 
 def test_the_reference_language_may_be_left_out(tiny_model: Any, pairs: list[PreferencePair]) -> None:
