@@ -18,6 +18,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _STYLE: dict[Any, object] = {**STYLE, "xtick.color": MUTED, "ytick.color": MUTED}
+#: Where a label's middle may stand, in points from that of its marker, the best first.
+_PLACES = tuple(
+    (radius * math.cos(math.radians(angle)), radius * math.sin(math.radians(angle)))
+    for radius in (11, 16, 22, 29, 37)
+    for angle in (45, 0, -45, 90, -90, 135, 180, -135)
+)
+#: Width of a digit and height of a line in points, and half a marker's width.
+_DIGIT, _LINE, _MARKER = 5.0, 8.0, 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +46,17 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One cost: its name on the axis, and the methods for which it is known; on a log scale positive ones alone."""
+    """One cost: its name on the axis, and the methods for which it is known; on a log scale positive ones alone.
+
+    Attributes:
+        linear_below: without a log scale, costs of this size and above are drawn by their logarithm all the same: most
+            methods cost little, and a few very much.
+    """
 
     name: str
     points: tuple[Point, ...]
     logarithmic: bool = False
+    linear_below: float = 0.05
 
 
 def front(points: Sequence[Point]) -> list[Point]:
@@ -80,17 +94,81 @@ def _whole_decades(axes: Axes, costs: Sequence[float]) -> None:
     axes.xaxis.set_major_formatter("{x:g}")
 
 
+def _bent(axes: Axes, costs: Sequence[float], linear_below: float) -> None:
+    """A scale that is linear around zero and logarithmic beyond, with ticks at 0 and at steps of about three."""
+    axes.set_xscale("symlog", linthresh=linear_below, linscale=0.8)
+    ends = (min(costs, default=0.0), max(costs, default=1.0))
+    steps = [sign * base * 10.0**power for sign in (-1, 1) for power in range(-3, 3) for base in (1, 3)]
+    ticks = [0.0, *(tick for tick in steps if abs(tick) >= linear_below / 2 and ends[0] <= tick <= ends[1])]
+    axes.set_xticks(sorted(ticks))
+    axes.minorticks_off()
+    axes.xaxis.set_major_formatter("{x:g}")
+
+
+def _write_labels(axes: Axes, points: Sequence[Point]) -> None:
+    """Labels beside their markers, with a line to those that stand further off. The axes' place must be final."""
+    if not points:
+        return
+    pixels = axes.transData.transform([(point.cost, point.gain) for point in points])
+    middles = [(float(x), float(y)) for x, y in pixels * 72 / axes.figure.dpi]
+    places = label_places(middles, [_DIGIT * len(point.label) for point in points])
+    for point, place in zip(points, places, strict=True):
+        axes.annotate(
+            point.label,
+            (point.cost, point.gain),
+            xytext=place,
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            size=8,
+            arrowprops={"arrowstyle": "-", "color": MUTED, "linewidth": 0.4, "shrinkA": 3, "shrinkB": 2}
+            if math.hypot(*place) > 2 * _PLACES[0][0]
+            else None,
+        )
+
+
+def label_places(middles: Sequence[tuple[float, float]], widths: Sequence[float]) -> list[tuple[float, float]]:
+    """Where labels stand beside their markers, all in points: one after the other, on as little as may be of the
+    markers and of the labels before it."""
+    taken = [(x - _MARKER, y - _MARKER, x + _MARKER, y + _MARKER) for x, y in middles]
+    places = []
+    for (x, y), width in zip(middles, widths, strict=True):
+        boxes = {
+            place: (
+                x + place[0] - width / 2,
+                y + place[1] - _LINE / 2,
+                x + place[0] + width / 2,
+                y + place[1] + _LINE / 2,
+            )
+            for place in _PLACES
+        }
+        best = min(_PLACES, key=lambda place: sum(_shared(boxes[place], other) for other in taken))
+        places.append(best)
+        taken.append(boxes[best])
+    return places
+
+
+def _shared(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> float:
+    """The area that two boxes (left, bottom, right, top) share."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    return max(width, 0.0) * max(height, 0.0)
+
+
 def pareto_chart(panels: Sequence[Panel], name: str) -> str:
     """An SVG document; the same data gives the same bytes with one version of matplotlib."""
     rows = (len(panels) + 1) // 2
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
-        figure = Figure(figsize=(7.4, 2.7 * rows))
+        figure = Figure(figsize=(10.0, 3.8 * rows))
         grid = figure.subplots(rows, 2, squeeze=False)
         for axes in list(grid.flat)[len(panels) :]:
             axes.set_visible(False)
         for axes, panel in zip(grid.flat, panels, strict=False):
+            costs = [point.cost for point in panel.points]
             if panel.logarithmic:
-                _whole_decades(axes, [point.cost for point in panel.points])
+                _whole_decades(axes, costs)
+            else:
+                _bent(axes, costs, panel.linear_below)
             on_front = front(panel.points)
             axes.plot(
                 [point.cost for point in on_front],
@@ -110,7 +188,6 @@ def pareto_chart(panels: Sequence[Panel], name: str) -> str:
                     markersize=5.2,
                     zorder=2,
                 )
-                axes.annotate(point.label, (point.cost, point.gain), xytext=(4, 4), textcoords="offset points")
             if not panel.logarithmic:
                 axes.margins(x=0.1)
             axes.margins(y=0.1)
@@ -118,6 +195,8 @@ def pareto_chart(panels: Sequence[Panel], name: str) -> str:
             axes.set_xlabel(panel.name)
             axes.set_ylabel("gain")
         figure.tight_layout()
+        for axes, panel in zip(grid.flat, panels, strict=False):
+            _write_labels(axes, panel.points)
         buffer = io.StringIO()
         metadata = {"Date": None, "Creator": None, "Description": described(panels)}
         figure.savefig(buffer, format="svg", metadata=metadata)
