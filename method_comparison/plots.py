@@ -49,8 +49,8 @@ class Panel:
     """One cost: its name on the axis, and the methods for which it is known; on a log scale positive ones alone.
 
     Attributes:
-        linear_below: without a log scale, costs of this size and above are drawn by their logarithm all the same: most
-            methods cost little, and a few very much.
+        linear_below: where some costs are far above this, they are drawn by their logarithm without a log scale too:
+            most methods cost little, and a few very much.
     """
 
     name: str
@@ -167,7 +167,7 @@ def pareto_chart(panels: Sequence[Panel], name: str) -> str:
             costs = [point.cost for point in panel.points]
             if panel.logarithmic:
                 _whole_decades(axes, costs)
-            else:
+            elif max(map(abs, costs), default=0.0) > 4 * panel.linear_below:
                 _bent(axes, costs, panel.linear_below)
             on_front = front(panel.points)
             axes.plot(
