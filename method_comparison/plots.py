@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _STYLE: dict[Any, object] = {**STYLE, "xtick.color": MUTED, "ytick.color": MUTED}
+#: Where some costs are far above this, they are drawn by their logarithm: most methods cost little, a few very much.
+_LINEAR_BELOW = 0.05
 #: Where a label's middle may stand, in points from that of its marker, the best first.
 _PLACES = tuple(
     (radius * math.cos(math.radians(angle)), radius * math.sin(math.radians(angle)))
@@ -26,6 +28,8 @@ _PLACES = tuple(
 )
 #: Width of a digit and height of a line in points, and half a marker's width.
 _DIGIT, _LINE, _MARKER = 5.0, 8.0, 3.0
+#: Left, bottom, right, top.
+_Box: TypeAlias = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +50,11 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One cost: its name on the axis, and the methods for which it is known; on a log scale positive ones alone.
-
-    Attributes:
-        linear_below: where some costs are far above this, they are drawn by their logarithm without a log scale too:
-            most methods cost little, and a few very much.
-    """
+    """One cost: its name on the axis, and the methods for which it is known; on a log scale positive ones alone."""
 
     name: str
     points: tuple[Point, ...]
     logarithmic: bool = False
-    linear_below: float = 0.05
 
 
 def front(points: Sequence[Point]) -> list[Point]:
@@ -94,13 +92,12 @@ def _whole_decades(axes: Axes, costs: Sequence[float]) -> None:
     axes.xaxis.set_major_formatter("{x:g}")
 
 
-def _bent(axes: Axes, costs: Sequence[float], linear_below: float) -> None:
+def _bent(axes: Axes, costs: Sequence[float]) -> None:
     """A scale that is linear around zero and logarithmic beyond, with ticks at 0 and at steps of about three."""
-    axes.set_xscale("symlog", linthresh=linear_below, linscale=0.8)
-    ends = (min(costs, default=0.0), max(costs, default=1.0))
+    axes.set_xscale("symlog", linthresh=_LINEAR_BELOW, linscale=0.8)
     steps = [sign * base * 10.0**power for sign in (-1, 1) for power in range(-3, 3) for base in (1, 3)]
-    ticks = [0.0, *(tick for tick in steps if abs(tick) >= linear_below / 2 and ends[0] <= tick <= ends[1])]
-    axes.set_xticks(sorted(ticks))
+    shown = [step for step in steps if abs(step) >= _LINEAR_BELOW / 2 and min(costs) <= step <= max(costs)]
+    axes.set_xticks(sorted([0.0, *shown]))
     axes.minorticks_off()
     axes.xaxis.set_major_formatter("{x:g}")
 
@@ -130,26 +127,23 @@ def _write_labels(axes: Axes, points: Sequence[Point]) -> None:
 def label_places(middles: Sequence[tuple[float, float]], widths: Sequence[float]) -> list[tuple[float, float]]:
     """Where labels stand beside their markers, all in points: one after the other, on as little as may be of the
     markers and of the labels before it."""
-    taken = [(x - _MARKER, y - _MARKER, x + _MARKER, y + _MARKER) for x, y in middles]
+    taken = [_box(x, y, 2 * _MARKER, 2 * _MARKER) for x, y in middles]
     places = []
     for (x, y), width in zip(middles, widths, strict=True):
-        boxes = {
-            place: (
-                x + place[0] - width / 2,
-                y + place[1] - _LINE / 2,
-                x + place[0] + width / 2,
-                y + place[1] + _LINE / 2,
-            )
-            for place in _PLACES
-        }
+        boxes = {place: _box(x + place[0], y + place[1], width, _LINE) for place in _PLACES}
         best = min(_PLACES, key=lambda place: sum(_shared(boxes[place], other) for other in taken))
         places.append(best)
         taken.append(boxes[best])
     return places
 
 
-def _shared(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> float:
-    """The area that two boxes (left, bottom, right, top) share."""
+def _box(x: float, y: float, width: float, height: float) -> _Box:
+    """The box around a middle."""
+    return x - width / 2, y - height / 2, x + width / 2, y + height / 2
+
+
+def _shared(one: _Box, other: _Box) -> float:
+    """The area that two boxes share."""
     width = min(one[2], other[2]) - max(one[0], other[0])
     height = min(one[3], other[3]) - max(one[1], other[1])
     return max(width, 0.0) * max(height, 0.0)
@@ -167,8 +161,8 @@ def pareto_chart(panels: Sequence[Panel], name: str) -> str:
             costs = [point.cost for point in panel.points]
             if panel.logarithmic:
                 _whole_decades(axes, costs)
-            elif max(map(abs, costs), default=0.0) > 4 * panel.linear_below:
-                _bent(axes, costs, panel.linear_below)
+            elif max(map(abs, costs), default=0.0) > 4 * _LINEAR_BELOW:
+                _bent(axes, costs)
             on_front = front(panel.points)
             axes.plot(
                 [point.cost for point in on_front],

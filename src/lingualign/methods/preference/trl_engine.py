@@ -63,9 +63,9 @@ def run_trainer(
         # Trainers seed every global generator and want a folder, even to write nothing to it.
         torch.random.fork_rng(),
         tempfile.TemporaryDirectory() as folder,
-        _replies_alone(),
         # TRL still uses names that transformers has deprecated.
         warnings.catch_warnings(action="ignore", category=FutureWarning),
+        _replies_alone(),
     ):
         try:
             options = {
